@@ -1,0 +1,1 @@
+"""The jaxaudio command: one file per verb."""

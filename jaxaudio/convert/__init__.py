@@ -1,0 +1,1 @@
+"""Published torch and safetensors checkpoints to parameter trees."""

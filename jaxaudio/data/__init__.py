@@ -1,0 +1,1 @@
+"""Data sets, mixing and input pipelines."""

@@ -1,0 +1,1 @@
+"""Tokenisers, text encoders and CLAP."""
