@@ -1,0 +1,168 @@
+"""Ordered rules that turn a torch state dict into a parameter tree, with nothing left over on either side."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxaudio.errors import CheckpointError
+
+State = Mapping[str, np.ndarray]
+
+
+class Rule(NamedTuple):
+    """Says where the tensors whose key matches go.
+
+    Attributes:
+      pattern: regular expression that must match the whole key.
+      path: target path with "/" between names, a template for `re.Match.expand` (`\\1`, `\\g<name>`); None drops the
+        tensor. Several targets (for a tensor that is split) are a tuple of paths, with an `op` that returns a tuple.
+      op: layout change, torch array -> our array.
+    """
+
+    pattern: str
+    path: str | tuple[str, ...] | None
+    op: Callable[[np.ndarray], Any] = lambda x: x
+
+
+def linear(x: np.ndarray) -> np.ndarray:
+    """Linear weight (out, in) -> kernel (in, out)."""
+    return x.T
+
+
+def conv1d(x: np.ndarray) -> np.ndarray:
+    """Conv1d weight (out, in, width) -> kernel (width, in, out)."""
+    return x.transpose(2, 1, 0)
+
+
+def conv2d(x: np.ndarray) -> np.ndarray:
+    """Conv2d weight (out, in, height, width) -> kernel (height, width, in, out)."""
+    return x.transpose(2, 3, 1, 0)
+
+
+def conv_transpose2d(x: np.ndarray) -> np.ndarray:
+    """ConvTranspose2d weight (in, out, height, width) -> kernel (height, width, in, out)."""
+    return x.transpose(2, 3, 0, 1)
+
+
+def split_qkv(x: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Fused query-key-value weight (3 * out, in) or bias (3 * out,) -> three kernels (in, out) or biases."""
+    return tuple(part.T for part in np.split(x, 3, axis=0))
+
+
+def prefixed(prefix: str, rules: Sequence[Rule], path: str = "") -> tuple[Rule, ...]:
+    """The same rules for keys behind `prefix` (a regular expression), with targets below `path`."""
+
+    def target(old: str) -> str:
+        return f"{path}/{old}" if path else old
+
+    def move(rule: Rule) -> Rule:
+        if rule.path is None:
+            return Rule(prefix + rule.pattern, None)
+        if isinstance(rule.path, str):
+            return Rule(prefix + rule.pattern, target(rule.path), rule.op)
+        return Rule(prefix + rule.pattern, tuple(target(p) for p in rule.path), rule.op)
+
+    return tuple(move(rule) for rule in rules)
+
+
+def convert(state: State, rules: Sequence[Rule], target: Any) -> Any:
+    """Builds a tree like `target` from a torch state dict.
+
+    Args:
+      state: {key: array}.
+      rules: tried in order; the first whose pattern matches the whole key decides.
+      target: nested dict of arrays or `jax.ShapeDtypeStruct`s, e.g. from `jax.eval_shape`.
+
+    Returns:
+      Nested dict of numpy arrays with the shapes and dtypes of `target`.
+
+    Raises:
+      CheckpointError: keys that no rule matches, leaves that stay empty or are filled twice, shapes that differ. All
+        of them are collected and listed.
+    """
+    compiled = [(re.compile(rule.pattern), rule) for rule in rules]
+    leaves = flatten(target)
+    filled: dict[str, np.ndarray] = {}
+    problems: list[str] = []
+    for key, value in state.items():
+        match, rule = next(((m, r) for pattern, r in compiled if (m := pattern.fullmatch(key))), (None, None))
+        if match is None or rule is None:
+            problems.append(f"unknown key {key} {tuple(np.shape(value))}")
+            continue
+        if rule.path is None:
+            continue
+        paths = (rule.path,) if isinstance(rule.path, str) else rule.path
+        values = rule.op(np.asarray(value))
+        for template, array in zip(paths, values if isinstance(rule.path, tuple) else (values,), strict=True):
+            path = match.expand(template)
+            if path not in leaves:
+                problems.append(f"{key} goes to {path}, which the model does not have")
+            elif path in filled:
+                problems.append(f"{key} goes to {path}, which is filled already")
+            elif array.shape != leaves[path].shape:
+                problems.append(f"{key} gives {path} shape {array.shape}, the model has {leaves[path].shape}")
+            filled[path] = array
+    problems += [f"nothing fills {path} {tuple(leaf.shape)}" for path, leaf in leaves.items() if path not in filled]
+    if problems:
+        shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
+        raise CheckpointError(f"The checkpoint does not fit the model: {shown}.\nIs it a checkpoint of another system?")
+    return unflatten({path: np.ascontiguousarray(filled[path], leaf.dtype) for path, leaf in leaves.items()})
+
+
+def to_torch(tree: Any, rules: Sequence[Rule], keys: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """The way back: the arrays of a tree under their torch keys and in torch's layout.
+
+    Args:
+      tree: as `convert` returns it, or anything of the same structure, e.g. gradients.
+      rules: the rules of `convert`; their operations must only reorder (every one in this module does).
+      keys: {key: torch shape}; keys whose target the tree does not have, or that the rules drop, are left out.
+    """
+    leaves = flatten(tree)
+    compiled = [(re.compile(rule.pattern), rule) for rule in rules]
+    state: dict[str, np.ndarray] = {}
+    for key, shape in keys.items():
+        match, rule = next(((m, r) for pattern, r in compiled if (m := pattern.fullmatch(key))), (None, None))
+        if match is None or rule is None or rule.path is None:
+            continue
+        paths = [match.expand(p) for p in ((rule.path,) if isinstance(rule.path, str) else rule.path)]
+        if any(path not in leaves for path in paths):
+            continue
+        # What the operation does to the places 0, 1, 2, ... tells where every number came from.
+        places = rule.op(np.arange(int(np.prod(shape)), dtype=np.int64).reshape(shape))
+        places = (places,) if isinstance(rule.path, str) else places
+        values = [np.asarray(leaves[path]) for path in paths]
+        flat = np.empty(int(np.prod(shape)), values[0].dtype)
+        for place, value in zip(places, values, strict=True):
+            flat[place] = value
+        state[key] = flat.reshape(shape)
+    return state
+
+
+def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """{"a/b": leaf} of a nested dict."""
+    if not isinstance(tree, Mapping):
+        return {prefix: tree}
+    flat: dict[str, Any] = {}
+    for name, child in tree.items():
+        flat |= flatten(child, f"{prefix}/{name}" if prefix else str(name))
+    return flat
+
+
+def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Inverse of `flatten`."""
+    tree: dict[str, Any] = {}
+    for path, leaf in flat.items():
+        *parents, last = path.split("/")
+        node = tree
+        for name in parents:
+            node = node.setdefault(name, {})
+        node[last] = leaf
+    return tree
+
+
+def count(tree: Any) -> int:
+    """Number of scalars in a tree of arrays or shapes."""
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
