@@ -1,0 +1,36 @@
+"""Attention weights and the padding bias, against a hand-written softmax."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxaudio.nn.attention import SelfAttention, attention_weights, padding_bias
+
+
+def test_weights_are_the_softmax_of_scaled_products():
+    rng = np.random.default_rng(0)
+    query, key = (rng.standard_normal((2, n, 3, 4)).astype(np.float32) for n in (5, 6))
+    logits = np.einsum("bqhd,bkhd->bhqk", query.astype(float), key.astype(float)) / 2
+    expected = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    np.testing.assert_allclose(attention_weights(query, key), expected, atol=1e-6)
+
+
+def test_padded_keys_get_no_weight_and_the_rest_renormalises():
+    rng = np.random.default_rng(1)
+    query, key = (jnp.asarray(rng.standard_normal((1, 4, 2, 8)), jnp.float32) for _ in range(2))
+    masked = attention_weights(query, key, padding_bias(jnp.array([[1, 1, 1, 0]])))
+    np.testing.assert_array_equal(masked[..., 3], 0)
+    np.testing.assert_allclose(masked[..., :3], attention_weights(query, key[:, :3]), atol=1e-6)
+
+
+def test_bfloat16_queries_get_a_float32_softmax():
+    x = jnp.ones((1, 4, 2, 8), jnp.bfloat16)
+    assert attention_weights(x, x).dtype == jnp.float32
+
+
+def test_self_attention_is_equivariant_to_a_permutation():
+    layer = SelfAttention(2)
+    x = jnp.asarray(np.random.default_rng(2).standard_normal((1, 5, 8)), jnp.float32)
+    params = jax.jit(layer.init)(jax.random.key(0), x)
+    order = np.array([3, 0, 4, 1, 2])
+    np.testing.assert_allclose(layer.apply(params, x[:, order]), layer.apply(params, x)[:, order], atol=1e-6)
