@@ -1,0 +1,1 @@
+"""One module per room: golden case name -> function that runs ours on its inputs."""
