@@ -1,0 +1,23 @@
+"""Models on disk, and in hand: folders of weights with all that belongs to them, and the bundles loaded from those."""
+
+from typing import TYPE_CHECKING, Any
+
+from jaxaudio.models.registry import find, load, shipped
+
+if TYPE_CHECKING:
+    from jaxaudio.models.clap import Clap
+    from jaxaudio.models.folder import Card, read_card, read_weights, write
+    from jaxaudio.models.separator import Separator
+
+__all__ = ["Card", "Clap", "Separator", "find", "load", "read_card", "read_weights", "shipped", "write"]
+
+_HOMES = {"Card": "folder", "read_card": "folder", "read_weights": "folder", "write": "folder"}
+_HOMES |= {"Clap": "clap", "Separator": "separator"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        import importlib
+
+        return getattr(importlib.import_module(f"jaxaudio.models.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'jaxaudio.models' has no attribute {name!r}")

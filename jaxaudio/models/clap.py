@@ -1,0 +1,70 @@
+"""CLAP in hand: sounds and sentences in one space."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxaudio.models.encoders import TextEncoder, open_encoder
+from jaxaudio.models.folder import Card, read_weights
+from jaxaudio.models.separator import as_channels, as_rate, as_texts, resampled
+from jaxaudio.text import clap
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Clap:
+    """A CLAP model, from `jaxaudio.load`; attributes as in `jaxaudio.models.Separator`.
+
+    Dot products of what `embed` and `embed_audio` return say how well a sound and a sentence go together, -1 to 1.
+    """
+
+    name: str
+    config: clap.Config
+    params: Any
+    sample_rate: int
+    licence: str
+    source: str
+    card: Card
+
+    @functools.cached_property
+    def encoder(self) -> TextEncoder:
+        """The text branch, read when it is first needed."""
+        return open_encoder(self.card)
+
+    def embed(self, texts: str | Sequence[str]) -> np.ndarray:
+        """Sentences -> (sentences, 512) float32, unit length."""
+        return self.encoder(as_texts(texts))
+
+    def embed_audio(self, audio: Any, *, sample_rate: int) -> np.ndarray:
+        """One sound, (time,) or (time, channels) at any rate -> (512,) float32, unit length.
+
+        Channels are averaged. The first ten seconds are heard; shorter sounds are repeated, as AudioSep does.
+        """
+        samples, _ = as_channels(audio)
+        rate, limit = as_rate(sample_rate), self.config.clip_samples
+        mono = samples[: -(-limit * rate // self.sample_rate) + rate].mean(1)
+        length = min(limit, max(1, -(-len(mono) * self.sample_rate // rate)))
+        sound = clap.pad_or_crop(jnp.asarray(resampled(mono, rate, self.sample_rate, length))[None], length=limit)
+        return np.asarray(_listen()(self.params, self.config, sound))[0]
+
+
+@functools.cache
+def _listen() -> Any:
+    return jax.jit(clap.audio_embedding, static_argnums=1)
+
+
+def open_clap(card: Card) -> Clap:
+    """Reads the weights of a CLAP model; see `jaxaudio.load`."""
+    return Clap(
+        name=card.name,
+        config=card.config,
+        params=jax.device_put(read_weights(card, ("query/",))["query"]),
+        sample_rate=card.sample_rate,
+        licence=card.licence,
+        source=card.source,
+        card=card,
+    )

@@ -1,0 +1,68 @@
+"""From a name or a path to a model."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from jaxaudio.errors import MissingError, UsageError
+
+DEFAULT = "separation-mini"
+
+ASSETS = Path(__file__).parents[1] / "assets"
+
+
+def shipped() -> dict[str, Path]:
+    """Models inside the package: {name: folder}."""
+    return {file.parent.name: file.parent for file in sorted(ASSETS.glob("*/config.json")) if is_model(file)}
+
+
+def find(name_or_path: str | os.PathLike) -> Path:
+    """The folder of a shipped model, by its name, or of any other, by its path.
+
+    Raises:
+      UsageError: the path is a file, for example a checkpoint that is not converted yet.
+      MissingError: neither a name nor a folder with a model in it.
+    """
+    if folder := shipped().get(os.fspath(name_or_path)):
+        return folder
+    path = Path(name_or_path)
+    if path.is_file():
+        raise UsageError(
+            f"{path} is a file, and a model is a folder.\n"
+            f"To make one from a published checkpoint: jaxaudio models convert SYSTEM {path} OUT"
+        )
+    if not (path / "config.json").is_file():
+        names = ", ".join(shipped()) or "none in this installation"
+        raise MissingError(f"there is no model {name_or_path}; give a model's folder, or a shipped one: {names}.")
+    return path
+
+
+def load(name_or_path: str | os.PathLike = DEFAULT) -> Any:
+    """Loads a model, ready to use.
+
+    Args:
+      name_or_path: a shipped model ("separation-mini"), a folder that `jaxaudio models convert` made, or the `best` or
+        `final` folder of a training run.
+
+    Returns:
+      A `jaxaudio.models.Separator` (systems audiosep and lassnet) or `jaxaudio.models.Clap`.
+
+    Raises:
+      MissingError: there is no such model.
+      CheckpointError: it is truncated, altered, or does not fit its configuration.
+    """
+    from jaxaudio.models.folder import read_card
+
+    card = read_card(find(name_or_path))
+    if card.system == "clap":
+        from jaxaudio.models.clap import open_clap
+
+        return open_clap(card)
+    from jaxaudio.models.separator import open_separator
+
+    return open_separator(card)
+
+
+def is_model(file: Path) -> bool:
+    """Whether a config.json is a model's; the encoders that models share have one of another kind."""
+    return '"system"' in file.read_text(encoding="utf-8", errors="replace")
