@@ -1,0 +1,81 @@
+"""The committed notebooks are those of their scripts, and run from top to bottom."""
+
+import importlib.util
+import os
+import re
+from pathlib import Path
+
+import nbclient
+import nbformat
+import pytest
+
+COLAB = Path(__file__).parents[2] / "colab"
+
+
+def _build():
+    spec = importlib.util.spec_from_file_location("colab_build", COLAB / "build.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+BUILD = _build()
+SCRIPTS = BUILD.scripts()
+
+
+def test_every_notebook_has_a_script():
+    assert {path.stem for path in COLAB.glob("*.ipynb")} == {path.stem for path in SCRIPTS} == {"separation"}
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_committed_is_generated(script):
+    assert script.with_suffix(".ipynb").read_text(encoding="utf-8") == BUILD.notebook(script), "run colab/build.py"
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_notebook_is_clean(script):
+    notebook = nbformat.read(script.with_suffix(".ipynb"), as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert len(code) > 5
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
+    badge = re.search(
+        r"colab\.research\.google\.com/github/jaxaudio/jaxaudio/blob/main/(\S+?)\)", notebook.cells[0].source
+    )
+    assert badge and COLAB.parent / badge[1] == script.with_suffix(".ipynb")
+    setup = code[0].source
+    assert "print(name, version(name))" in setup and "jax.devices()" in setup and "Change runtime type" in setup
+    for cell in code:  # what belongs to Colab is guarded, and nothing is installed elsewhere
+        assert not re.search(r"^[!%]", cell.source, re.M)
+        for line in re.findall(r"^(.*(?:import files|pip|google\.colab import).*)$", cell.source, re.M):
+            assert line.startswith("    "), line
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_notebook_runs(script, tmp_path):
+    notebook = nbformat.read(script.with_suffix(".ipynb"), as_version=4)
+    environment = {
+        **{name: value for name, value in os.environ.items() if name != "MPLBACKEND"},  # the kernel has its own
+        "JAXAUDIO_SMALL": "1",
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(COLAB.parent), os.environ.get("PYTHONPATH")])),
+        "TMPDIR": str(tmp_path),
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",  # so that three recordings are an uneven batch
+    }
+    client = nbclient.NotebookClient(
+        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+    )
+    client.execute(env=environment)
+    said = "".join(
+        output.text
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+        if output.output_type == "stream" and output.name == "stdout"
+    )
+    assert "3 recordings on 2 device(s)" in said
+    first, last = map(float, re.search(r"loss (-?[\d.]+) -> (-?[\d.]+) dB", said).groups())
+    assert last < first
+    shown = [o for cell in notebook.cells if cell.cell_type == "code" for o in cell.outputs if "data" in o]
+    kinds = [kind for output in shown for kind in output.data]
+    assert kinds.count("text/html") >= 8  # players
+    assert kinds.count("image/png") >= 4  # spectrograms and the loss
