@@ -1,0 +1,180 @@
+"""How fast and how small: our AudioSep separator beside the original's PyTorch code, in turns.
+
+    python experiments/bench_separation.py --reference AUDIOSEP_CHECKOUT --reference-python PYTHON_WITH_TORCH
+
+Each side runs in a process of its own that has nothing else to do; warm runs alternate between them. Without
+--reference only ours is timed. Weights are random: the time does not depend on them.
+"""
+
+import dataclasses
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to time.
+
+    Attributes:
+      seconds: lengths of the mixture.
+      runs: timed runs per side and length; the median counts.
+      reference: checkout of the original repository.
+      reference_python: an interpreter with torch and torchlibrosa.
+      threads: CPU threads of the PyTorch side.
+      train: also time training steps of this batch size on one-second mixtures; 0 for none.
+      json: write the figures there.
+    """
+
+    seconds: tuple[float, ...] = (5.0, 10.0)
+    runs: int = 5
+    reference: Path | None = None
+    reference_python: str = sys.executable
+    threads: int = 2
+    train: int = 0
+    json: Path | None = None
+
+
+def ours(seconds: float, train: int):
+    """A function that runs ours once."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from jaxaudio.systems import audiosep
+    from jaxaudio.train import adamw
+
+    config = audiosep.AUDIOSEP_BASE
+    rng = np.random.default_rng(0)
+    shapes = jax.eval_shape(lambda: audiosep.init(jax.random.key(0), config))
+    scale = {1: lambda x: 1 + 0.1 * x}  # norms near one, everything else small
+    params = jax.tree.map(
+        lambda s: jnp.asarray(scale.get(len(s.shape), lambda x: 0.05 * x)(rng.random(s.shape)), jnp.float32), shapes
+    )
+    batch, length = max(train, 1), round(seconds * config.sample_rate)
+    mixture = jnp.asarray(0.1 * rng.standard_normal((batch, length)), jnp.float32)
+    condition = jnp.asarray(rng.standard_normal((batch, config.condition_size)), jnp.float32)
+    if not train:
+        separate = jax.jit(audiosep.separate, static_argnums=1)
+        return lambda: jax.block_until_ready(separate(params, config, mixture, condition))
+
+    tx = adamw(1e-3, amsgrad=True)
+    data = {"mixture": mixture, "segment": 0.5 * mixture, "condition": condition}
+
+    @jax.jit
+    def step(trained, extra, opt):
+        loss = jax.value_and_grad(lambda p: audiosep.loss(p, extra, data, config=config), has_aux=True)
+        (_, (_, extra)), grads = loss(trained)
+        updates, opt = tx.update(grads, opt, trained)
+        return jax.tree.map(jnp.add, trained, updates), extra, opt
+
+    state = [params["params"], {"batch_stats": params["batch_stats"]}, tx.init(params["params"])]
+
+    def run():
+        state[:] = jax.block_until_ready(step(*state))
+
+    return run
+
+
+def original(seconds: float, train: int, checkout: str, threads: int):
+    """A function that runs the original once; its interpreter needs nothing of ours."""
+    sys.path.insert(0, checkout)
+    import torch
+    from models.resunet import ResUNet30
+
+    torch.manual_seed(0)
+    torch.set_num_threads(threads)
+    model = ResUNet30(input_channels=1, output_channels=1, condition_size=512)
+    batch = max(train, 1)
+    inputs = {"mixture": 0.1 * torch.randn(batch, 1, round(seconds * 32000)), "condition": torch.randn(batch, 512)}
+    if not train:
+        model.eval()
+
+        def run():
+            with torch.no_grad():
+                model(inputs)
+
+        return run
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0, amsgrad=True)
+
+    def step():
+        optimizer.zero_grad()
+        (model(inputs)["waveform"] - 0.5 * inputs["mixture"]).abs().mean().backward()
+        optimizer.step()
+
+    return step
+
+
+def work(side: str, job: dict) -> None:
+    """Runs once for every line on standard input and answers with the time and the peak memory so far."""
+    run = ours(**job) if side == "ours" else original(**job)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        run()
+        elapsed = time.perf_counter() - start
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        print(json.dumps({"seconds": elapsed, "peak": peak}), flush=True)
+
+
+def pair(o: Options, seconds: float, train: int) -> dict:
+    """Median time and peak memory of each side, measured in turns."""
+    job = {"seconds": seconds, "train": train}
+    jobs = {"ours": (sys.executable, job)}
+    if o.reference:
+        jobs["original"] = (o.reference_python, {**job, "checkout": str(o.reference), "threads": o.threads})
+    workers = {}
+    for side, (python, words) in jobs.items():
+        command = [python, __file__, "--worker", side, json.dumps(words)]
+        env = {**os.environ, "JAX_PLATFORMS": os.environ.get("JAX_PLATFORMS", "cpu")}
+        workers[side] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
+    answers = {side: [] for side in workers}
+    for _ in range(o.runs + 2):  # the first two compile and warm up
+        for side, worker in workers.items():
+            worker.stdin.write("run\n")
+            worker.stdin.flush()
+            answers[side].append(json.loads(worker.stdout.readline()))
+    for worker in workers.values():
+        worker.stdin.close()
+        worker.wait()
+    return {
+        side: {
+            "seconds": statistics.median(a["seconds"] for a in found[2:]),
+            "first": found[0]["seconds"],
+            "peak_gb": found[-1]["peak"] / 1e9,
+        }
+        for side, found in answers.items()
+    }
+
+
+def main(o: Options) -> None:
+    """Times every length and prints one line for each."""
+    report = []
+    jobs = [(seconds, 0) for seconds in o.seconds] + ([(1.0, o.train)] if o.train else [])
+    for seconds, train in jobs:
+        found = pair(o, seconds, train)
+        what = f"training step, batch {train}, {seconds:g} s" if train else f"separation of {seconds:g} s"
+        mine, audio = found["ours"], seconds * max(train, 1)
+        line = f"{what}: {mine['seconds']:.2f} s ({audio / mine['seconds']:.1f} x real time), {mine['peak_gb']:.2f} GB"
+        if theirs := found.get("original"):
+            line += f"; original {theirs['seconds']:.2f} s, {theirs['peak_gb']:.2f} GB"
+            line += f"; {theirs['seconds'] / mine['seconds']:.2f} times as fast"
+            line += f", {mine['peak_gb'] / theirs['peak_gb']:.2f} of the memory"
+        print(line, flush=True)
+        report.append({"what": what, **found})
+    if o.json:
+        o.json.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--worker"]:
+        work(sys.argv[2], json.loads(sys.argv[3]))
+    else:
+        import tyro
+
+        main(tyro.cli(Options))
