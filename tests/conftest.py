@@ -1,0 +1,36 @@
+"""What every test shares: the CPU, one compilation cache, and the marker of the quick subset."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("MPLBACKEND", "Agg")
+# Most of the suite's time is compilation: processes of one run, and later runs, share it.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "jaxaudio-tests-xla"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
+HERE = Path(__file__).parent
+# What the oldest supported versions must pass: everything that touches jax, flax, optax and orbax, at small sizes.
+QUICK = (
+    "convert/test_rules.py",
+    "dsp",
+    "metrics",
+    "models/test_separator.py",
+    "nn",
+    "systems/test_audiosep.py",
+    "text/test_bert.py",
+    "text/test_mini.py",
+    "train/test_checkpoint.py",
+    "train/test_optim.py",
+    "train/test_step.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        path = item.path.relative_to(HERE).as_posix()
+        if path.startswith(QUICK):
+            item.add_marker(pytest.mark.quick)
