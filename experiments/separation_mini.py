@@ -64,9 +64,14 @@ def build(experiment: Experiment) -> Task:
 
     trials = {
         split: protocol.pair_trials(
-            clips[split], others, count=data.trials, seconds=4.0, sample_rate=config.sample_rate, place="random"
+            clips[split],
+            clips["heldout_clips"],
+            count=data.trials,
+            seconds=4.0,
+            sample_rate=config.sample_rate,
+            place="random",
         )
-        for split, others in zip(_HELD_OUT, (clips["heldout_clips"], clips["heldout_clips"]))
+        for split in _HELD_OUT
     }
 
     def evaluate(params):

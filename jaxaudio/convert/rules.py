@@ -68,6 +68,22 @@ def prefixed(prefix: str, rules: Sequence[Rule], path: str = "") -> tuple[Rule, 
     return tuple(move(rule) for rule in rules)
 
 
+def batch_norm(key: str, path: str) -> tuple[Rule, ...]:
+    """The rules of one BatchNorm, or of several that a pattern matches.
+
+    Args:
+      key: regular expression of the module's key.
+      path: target below "params" and "batch_stats", as in `Rule`.
+    """
+    return (
+        Rule(rf"{key}\.weight", f"params/{path}/scale"),
+        Rule(rf"{key}\.bias", f"params/{path}/bias"),
+        Rule(rf"{key}\.running_mean", f"batch_stats/{path}/mean"),
+        Rule(rf"{key}\.running_var", f"batch_stats/{path}/var"),
+        Rule(rf"{key}\.num_batches_tracked", None),
+    )
+
+
 def convert(state: State, rules: Sequence[Rule], target: Any) -> Any:
     """Builds a tree like `target` from a torch state dict.
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from einops import rearrange
 from jax import Array
 
-from jaxaudio.convert.rules import Rule, conv2d, conv_transpose2d, linear, prefixed
+from jaxaudio.convert.rules import Rule, batch_norm, conv2d, conv_transpose2d, linear, prefixed
 from jaxaudio.dsp.stft import istft, magnitude, stft
 from jaxaudio.errors import ConfigError
 from jaxaudio.nn.conv import Pointwise, TiledTranspose, average_pool
@@ -341,23 +341,13 @@ def _condition(
     return jax.lax.cond(jax.random.bernoulli(key, text_ratio), of_text, of_audio)
 
 
-def _norm(key: str, path: str) -> tuple[Rule, ...]:
-    return (
-        Rule(rf"{key}\.weight", f"params/{path}/scale"),
-        Rule(rf"{key}\.bias", f"params/{path}/bias"),
-        Rule(rf"{key}\.running_mean", f"batch_stats/{path}/mean"),
-        Rule(rf"{key}\.running_var", f"batch_stats/{path}/var"),
-        Rule(rf"{key}\.num_batches_tracked", None),
-    )
-
-
 _BLOCK = r"(encoder_block\d|conv_block7a|decoder_block\d)"
 _BASE = (
     Rule(r"i?stft\..*", None),  # fixed DFT kernels and window
     Rule(r"decoder_block\d\.bn2\..*", None),  # never used by the original
-    *_norm("bn0", "base/bn0"),
-    *_norm(rf"{_BLOCK}\.(bn1)", r"base/\1/\2"),
-    *_norm(rf"{_BLOCK}\.(conv_block[12])\.(bn[12])", r"base/\1/\2/\3"),
+    *batch_norm("bn0", "base/bn0"),
+    *batch_norm(rf"{_BLOCK}\.(bn1)", r"base/\1/\2"),
+    *batch_norm(rf"{_BLOCK}\.(conv_block[12])\.(bn[12])", r"base/\1/\2/\3"),
     Rule(r"(pre_conv|after_conv)\.weight", r"params/base/\1/kernel", conv2d),
     Rule(r"(pre_conv|after_conv)\.bias", r"params/base/\1/bias"),
     Rule(r"(decoder_block\d)\.conv1\.weight", r"params/base/\1/conv1/kernel", conv_transpose2d),

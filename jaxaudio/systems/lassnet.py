@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from einops import rearrange
 from jax import Array
 
-from jaxaudio.convert.rules import Rule, conv2d, conv_transpose2d, linear, prefixed
+from jaxaudio.convert.rules import Rule, batch_norm, conv2d, conv_transpose2d, linear, prefixed
 from jaxaudio.dsp.stft import istft, magnitude, stft
 from jaxaudio.errors import ConfigError
 from jaxaudio.nn.conv import Pointwise, average_pool
@@ -370,19 +370,9 @@ def _embed_batch(params: Params, config: Config, batch: dict[str, Array], key: A
     return jax.vmap(one)(ids, mask, batch.get("index", jnp.arange(len(ids))))
 
 
-def _norm(key: str, path: str) -> tuple[Rule, ...]:
-    return (
-        Rule(rf"{key}\.weight", f"params/{path}/scale"),
-        Rule(rf"{key}\.bias", f"params/{path}/bias"),
-        Rule(rf"{key}\.running_mean", f"batch_stats/{path}/mean"),
-        Rule(rf"{key}\.running_var", f"batch_stats/{path}/var"),
-        Rule(rf"{key}\.num_batches_tracked", None),
-    )
-
-
 def _block(key: str, path: str) -> tuple[Rule, ...]:
     return (
-        *_norm(rf"{key}\.(?P<norm>bn[12])", rf"{path}/\g<norm>"),
+        *batch_norm(rf"{key}\.(?P<norm>bn[12])", rf"{path}/\g<norm>"),
         Rule(rf"{key}\.(?P<conv>conv[12]|shortcut)\.weight", rf"params/{path}/\g<conv>/kernel", conv2d),
         Rule(rf"{key}\.shortcut\.bias", rf"params/{path}/shortcut/bias"),
         Rule(
@@ -397,7 +387,7 @@ def _block(key: str, path: str) -> tuple[Rule, ...]:
 _UNET = (
     *_block(r"((?:en|de)coder_block\d)\.(conv_block\d)", r"UNet/\1/\2"),
     *_block(r"(conv_block7|after_conv_block1)", r"UNet/\1"),
-    *_norm(r"(decoder_block\d)\.bn1", r"UNet/\1/bn1"),
+    *batch_norm(r"(decoder_block\d)\.bn1", r"UNet/\1/bn1"),
     Rule(r"(decoder_block\d)\.conv1\.weight", r"params/UNet/\1/conv1/kernel", conv_transpose2d),
     Rule(r"after_conv2\.weight", "params/UNet/after_conv2/kernel", conv2d),
     Rule(r"after_conv2\.bias", "params/UNet/after_conv2/bias"),
