@@ -7,6 +7,7 @@ Each side runs in a process of its own that has nothing else to do; warm runs al
 """
 
 import dataclasses
+import functools
 import json
 import os
 import resource
@@ -47,7 +48,7 @@ def ours(seconds: float, train: int):
     import numpy as np
 
     from jaxaudio.systems import audiosep
-    from jaxaudio.train import adamw
+    from jaxaudio.train import adamw, create, data_parallel, make_step
 
     config = audiosep.AUDIOSEP_BASE
     rng = np.random.default_rng(0)
@@ -64,19 +65,12 @@ def ours(seconds: float, train: int):
         return lambda: jax.block_until_ready(separate(params, config, mixture, condition))
 
     tx = adamw(1e-3, amsgrad=True)
+    step = data_parallel(lambda axis: make_step(functools.partial(audiosep.loss, config=config, axis_name=axis), tx))
+    held = [step.place(create(params["params"], {"batch_stats": params["batch_stats"]}, tx, jax.random.key(0)))]
     data = {"mixture": mixture, "segment": 0.5 * mixture, "condition": condition}
 
-    @jax.jit
-    def step(trained, extra, opt):
-        loss = jax.value_and_grad(lambda p: audiosep.loss(p, extra, data, config=config), has_aux=True)
-        (_, (_, extra)), grads = loss(trained)
-        updates, opt = tx.update(grads, opt, trained)
-        return jax.tree.map(jnp.add, trained, updates), extra, opt
-
-    state = [params["params"], {"batch_stats": params["batch_stats"]}, tx.init(params["params"])]
-
     def run():
-        state[:] = jax.block_until_ready(step(*state))
+        held[0], _ = jax.block_until_ready(step(held[0], data))
 
     return run
 

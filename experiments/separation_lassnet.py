@@ -86,21 +86,18 @@ def build(experiment: Experiment) -> Task:
     }
 
     def evaluate(params):
-        report = {}
-        for split, chosen in trials.items():
-            found = protocol.evaluate(lambda x, c: separate(params, x, **tokens(c)), chosen, batch=16, wrong=True)
-            report |= {f"{split}/{name}": value for name, value in found.items()}
-        return report
+        return protocol.evaluate_splits(lambda x, c: separate(params, x, **tokens(c)), trials, batch=16, wrong=True)
 
     def init(key):
         params = lassnet.init(key, config)
         embedder = {**params["params"]["text_embedder"], "bert_layer": encoder.params["params"]["encoder"]}
         return {**params["params"], "text_embedder": embedder}, {"batch_stats": params["batch_stats"]}
 
+    share = jax.process_index(), jax.process_count()
     return Task(
         loss=lambda axis_name: functools.partial(lassnet.loss, config=config, axis_name=axis_name),
         init=init,
-        data=iter(MixturePipeline(clips["train"], mixtures, text=tokens)),
+        data=iter(MixturePipeline(clips["train"], mixtures, text=tokens, share=share)),
         evaluate=evaluate,
         config={"system": "lassnet", "config": dataclasses.asdict(config)},
     )

@@ -58,6 +58,9 @@ def build(experiment: Experiment) -> Task:
         seed=experiment.seed,
     )
 
+    def condition(captions):
+        return {"condition": np.asarray(embed(captions))}
+
     @jax.jit
     def separate(params, mixture, condition):
         return audiosep.separate(params, config, mixture, condition)
@@ -75,20 +78,17 @@ def build(experiment: Experiment) -> Task:
     }
 
     def evaluate(params):
-        report = {}
-        for split, chosen in trials.items():
-            found = protocol.evaluate(lambda x, c: separate(params, x, embed(c)), chosen, batch=16, wrong=True)
-            report |= {f"{split}/{name}": value for name, value in found.items()}
-        return report
+        return protocol.evaluate_splits(lambda x, c: separate(params, x, embed(c)), trials, batch=16, wrong=True)
 
     def init(key):
         params = audiosep.init(key, config)
         return params["params"], {"batch_stats": params["batch_stats"]}
 
+    share = jax.process_index(), jax.process_count()
     return Task(
         loss=lambda axis_name: functools.partial(audiosep.loss, config=config, objective="snr", axis_name=axis_name),
         init=init,
-        data=iter(MixturePipeline(clips["train"], mixtures, text=lambda c: {"condition": np.asarray(embed(c))})),
+        data=iter(MixturePipeline(clips["train"], mixtures, text=condition, share=share)),
         evaluate=evaluate,
         config={"system": "audiosep", "config": dataclasses.asdict(config), "text": {"kind": "mini"}},
     )

@@ -133,9 +133,12 @@ class MixturePipeline:
       text: turns `batch` captions into named arrays with a leading batch axis (token ids, or embeddings looked up in a
         table); must be picklable if `config.workers` > 0.
       split: which split of a built data set.
+      share: (index, count) of this process: it gets the index-th of count equal parts of every batch. Give
+        `(jax.process_index(), jax.process_count())` to train on several hosts.
 
     Raises:
       UsageError: no clip is left to mix.
+      ConfigError: the batch does not divide into the shares.
       MissingError: grain, of the `data` extra, is not installed.
     """
 
@@ -146,7 +149,10 @@ class MixturePipeline:
         *,
         text: TextFunction | None = None,
         split: str = "train",
+        share: tuple[int, int] = (0, 1),
     ):
+        if config.batch % share[1]:
+            raise ConfigError(f"a batch of {config.batch} does not divide into {share[1]} processes; change `batch`.")
         if isinstance(clips, str | Path):
             from jaxaudio.data.audio_clips import open_dataset
 
@@ -155,7 +161,7 @@ class MixturePipeline:
                 raise UsageError(f"{clips} has no split '{split}'; it has {', '.join(sorted(splits))}.")
             clips = splits[split]
         self.config = config
-        self._batches = _batches(clips, config, text)
+        self._batches = _batches(clips, config, text, share)
 
     def __getitem__(self, step: int) -> Batch:
         """Batch number `step`, made here and now."""
@@ -210,7 +216,7 @@ def conflict_names(clip: Clip) -> set[str]:
     return names | {f"source {clip.source}"} if clip.source else names
 
 
-def _batches(clips: Clips, config: MixtureConfig, text: TextFunction | None):
+def _batches(clips: Clips, config: MixtureConfig, text: TextFunction | None, share: tuple[int, int]):
     """The endless grain.MapDataset of batches."""
     grain = _grain()
     usable: Sequence[int] = range(len(clips))
@@ -231,7 +237,7 @@ def _batches(clips: Clips, config: MixtureConfig, text: TextFunction | None):
     return (
         order.map_with_index(functools.partial(_example, prepared, config))
         .batch(config.batch, batch_fn=list)
-        .map_with_index(functools.partial(_mix, config, text, -(-len(usable) // config.batch)))
+        .map_with_index(functools.partial(_mix, config, text, share, -(-len(usable) // config.batch)))
     )
 
 
@@ -251,7 +257,14 @@ def _example(clips: Clips, config: MixtureConfig, index: int, which: int) -> tup
     return segment * np.float32(gain), caption, conflict_names(clip)
 
 
-def _mix(config: MixtureConfig, text: TextFunction | None, epoch: int, step: int, examples: list[tuple]) -> Batch:
+def _mix(
+    config: MixtureConfig,
+    text: TextFunction | None,
+    share: tuple[int, int],
+    epoch: int,
+    step: int,
+    examples: list[tuple],
+) -> Batch:
     segments, captions, names = zip(*examples)
     options = {"max_mix_num": config.max_mix_num, "low_db": config.low_db, "high_db": config.high_db}
     if config.draws == "fresh":
@@ -259,8 +272,10 @@ def _mix(config: MixtureConfig, text: TextFunction | None, epoch: int, step: int
     else:
         draws = mixing.reference_draws(step % epoch, len(examples), **options)
     mixture, segment = mixing.mix(np.stack(segments).astype(np.float32), draws)
-    query = text(captions) if text else {"caption": list(captions)}
-    return {"mixture": mixture, "segment": segment, **query}
+    part, parts = share
+    rows = slice(part * len(captions) // parts, (part + 1) * len(captions) // parts)
+    query = text(captions[rows]) if text else {"caption": list(captions[rows])}
+    return {"mixture": mixture[rows], "segment": segment[rows], **query}
 
 
 def _rng(stream: str, seed: int, index: int) -> np.random.Generator:

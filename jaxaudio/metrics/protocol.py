@@ -3,7 +3,7 @@
 The measures and the aggregation are AudioSep's (section 4 of arXiv:2308.05037); the mixtures are made here.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -119,6 +119,14 @@ def evaluate(separator: Separator, trials: Iterable[Trial], *, batch: int = 8, w
             np.mean(scores - np.array([sdr(trial.target, answer) for trial, answer in zip(trials, answers)]))
         )
     return report
+
+
+def evaluate_splits(
+    separator: Separator, splits: Mapping[str, Sequence[Trial]], *, batch: int = 8, wrong: bool = False
+) -> dict[str, float]:
+    """`evaluate` for several sets of trials: {"split/sdri": ...}."""
+    reports = {split: evaluate(separator, trials, batch=batch, wrong=wrong) for split, trials in splits.items()}
+    return {f"{split}/{name}": value for split, report in reports.items() for name, value in report.items()}
 
 
 def _ask(separator: Separator, trials: Sequence[Trial], captions: Sequence[str], batch: int) -> list[np.ndarray]:

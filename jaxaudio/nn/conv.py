@@ -1,6 +1,7 @@
 """Two-dimensional convolutions, written as what runs fastest."""
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -29,6 +30,33 @@ class Pointwise(nn.Module):
             y = y + part @ kernel[start : start + part.shape[-1]].astype(part.dtype)
             start += part.shape[-1]
         return y
+
+
+class Conv3x3(nn.Module):
+    """3x3 convolution without bias that keeps the size of its maps.
+
+    Attributes:
+      features: output channels.
+    """
+
+    features: int
+
+    @nn.compact
+    def __call__(self, *parts: Array) -> Array:
+        """Maps (batch, time, frequency, channels) to (batch, time, frequency, features).
+
+        Several parts stand for their concatenation along the channels, which is then never written to memory.
+        """
+        channels = sum(part.shape[-1] for part in parts)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (3, 3, channels, self.features))
+        layout = ("NHWC", "HWIO", "NHWC")
+        total, start = None, 0
+        for part in parts:
+            part_kernel = kernel[:, :, start : start + part.shape[-1]].astype(part.dtype)
+            y = jax.lax.conv_general_dilated(part, part_kernel, (1, 1), "SAME", dimension_numbers=layout)
+            total = y if total is None else total + y
+            start += part.shape[-1]
+        return total
 
 
 class TiledTranspose(nn.Module):

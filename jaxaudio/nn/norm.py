@@ -1,8 +1,12 @@
 """Normalisation layers with torch's conventions."""
 
+import math
+from collections.abc import Sequence
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 
@@ -23,7 +27,6 @@ class BatchNorm(nn.Module):
     epsilon: float = 1e-5
     axis_name: str | None = None
 
-    @nn.compact
     def __call__(self, x: Array, train: bool = False, *, beta: Array | None = None) -> Array:
         """Normalises x (batch, ..., channels).
 
@@ -32,15 +35,21 @@ class BatchNorm(nn.Module):
           train: use the statistics of this batch, and update the running ones.
           beta: (batch, channels) added to the result, e.g. by FiLM; folded into the shift, so that it costs nothing.
         """
-        channels = x.shape[-1]
+        return self.parts((x,), train, beta=beta)[0]
+
+    @nn.compact
+    def parts(self, xs: Sequence[Array], train: bool = False, *, beta: Array | None = None) -> list[Array]:
+        """Normalises each of `xs`, which stand for their concatenation along the channels; that is never written."""
+        ends = np.cumsum([x.shape[-1] for x in xs])[:-1]
+        channels = sum(x.shape[-1] for x in xs)
         weight = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,))
         if train:
-            mean, var = self._moments(x)
+            mean, var = map(jnp.concatenate, zip(*map(self._moments, xs), strict=True))
             if not self.is_initializing():
-                count = x.size // channels * (jax.lax.psum(1, self.axis_name) if self.axis_name else 1)
+                count = math.prod(xs[0].shape[:-1]) * (jax.lax.psum(1, self.axis_name) if self.axis_name else 1)
                 unbiased = var * (count / max(count - 1, 1))
                 running_mean.value += self.momentum * (mean - running_mean.value)
                 running_var.value += self.momentum * (unbiased - running_var.value)
@@ -49,8 +58,9 @@ class BatchNorm(nn.Module):
         scale = weight * jax.lax.rsqrt(var + self.epsilon)
         shift = bias - mean * scale
         if beta is not None:
-            shift = (shift + beta).reshape(beta.shape[0], *[1] * (x.ndim - 2), channels)
-        return x * scale.astype(x.dtype) + shift.astype(x.dtype)
+            shift = (shift + beta).reshape(beta.shape[0], *[1] * (xs[0].ndim - 2), channels)
+        affine = zip(xs, jnp.split(scale, ends), jnp.split(shift, ends, -1), strict=True)
+        return [x * a.astype(x.dtype) + b.astype(x.dtype) for x, a, b in affine]
 
     def _moments(self, x: Array) -> tuple[Array, Array]:
         axes = tuple(range(x.ndim - 1))

@@ -19,7 +19,7 @@ from jax import Array
 from jaxaudio.convert.rules import Rule, batch_norm, conv2d, conv_transpose2d, linear, prefixed
 from jaxaudio.dsp.stft import istft, magnitude, stft
 from jaxaudio.errors import ConfigError
-from jaxaudio.nn.conv import Pointwise, TiledTranspose, average_pool
+from jaxaudio.nn.conv import Conv3x3, Pointwise, TiledTranspose, average_pool
 from jaxaudio.nn.film import BiasTree
 from jaxaudio.nn.norm import BatchNorm
 
@@ -120,14 +120,13 @@ class _Block(nn.Module):
 
     @nn.compact
     def __call__(self, *parts: Array, film: dict, train: bool) -> Array:
-        x = jnp.concatenate(parts, -1) if len(parts) > 1 else parts[0]
-        same = x.shape[-1] == self.features
-        skip = x if same else Pointwise(self.features, name="shortcut")(*parts)
+        same = [part.shape[-1] for part in parts] == [self.features]
+        skip = parts[0] if same else Pointwise(self.features, name="shortcut")(*parts)
         for i in (1, 2):
             norm = BatchNorm(momentum=self.momentum, axis_name=self.axis_name, name=f"bn{i}")
-            y = nn.leaky_relu(norm(x, train, beta=film[f"beta{i}"]), _SLOPE)
-            x = nn.Conv(self.features, (3, 3), padding=1, use_bias=False, dtype=x.dtype, name=f"conv{i}")(y)
-        return skip + x
+            active = [nn.leaky_relu(x, _SLOPE) for x in norm.parts(parts, train, beta=film[f"beta{i}"])]
+            parts = (Conv3x3(self.features, name=f"conv{i}")(*active),)
+        return skip + parts[0]
 
 
 class _Encoder(nn.Module):

@@ -16,7 +16,7 @@ from jax import Array
 from jaxaudio.convert.rules import Rule, batch_norm, conv2d, conv_transpose2d, linear, prefixed
 from jaxaudio.dsp.stft import istft, magnitude, stft
 from jaxaudio.errors import ConfigError
-from jaxaudio.nn.conv import Pointwise, average_pool
+from jaxaudio.nn.conv import Conv3x3, Pointwise, average_pool
 from jaxaudio.nn.norm import BatchNorm
 from jaxaudio.text import bert
 
@@ -117,17 +117,17 @@ class _Block(nn.Module):
     axis_name: str | None
 
     @nn.compact
-    def __call__(self, x: Array, condition: Array, train: bool) -> Array:
-        skip = x
+    def __call__(self, *parts: Array, condition: Array, train: bool) -> Array:
+        skip = parts[0]
+        if [part.shape[-1] for part in parts] != [self.features]:
+            skip = Pointwise(self.features, name="shortcut")(*parts)
+            skip = _Film(self.features, name="film_res")(skip, condition)
         for i in (1, 2):
             norm = BatchNorm(momentum=self.momentum, axis_name=self.axis_name, name=f"bn{i}")
-            x = nn.leaky_relu(norm(x, train), _SLOPE)
-            x = nn.Conv(self.features, (3, 3), padding=1, use_bias=False, dtype=x.dtype, name=f"conv{i}")(x)
-            x = _Film(self.features, name=f"film{i}")(x, condition)
-        if skip.shape[-1] != self.features:
-            skip = Pointwise(self.features, name="shortcut")(skip)
-            skip = _Film(self.features, name="film_res")(skip, condition)
-        return skip + x
+            active = [nn.leaky_relu(x, _SLOPE) for x in norm.parts(parts, train)]
+            x = Conv3x3(self.features, name=f"conv{i}")(*active)
+            parts = (_Film(self.features, name=f"film{i}")(x, condition),)
+        return skip + parts[0]
 
 
 class _Upsample(nn.Module):
@@ -164,7 +164,9 @@ class _Encoder(nn.Module):
     @nn.compact
     def __call__(self, x: Array, condition: Array, train: bool) -> tuple[Array, Array]:
         for i in (1, 2):
-            x = _Block(self.features, self.momentum, self.axis_name, name=f"conv_block{i}")(x, condition, train)
+            x = _Block(self.features, self.momentum, self.axis_name, name=f"conv_block{i}")(
+                x, condition=condition, train=train
+            )
         return average_pool(x, (2, 2)), x
 
 
@@ -176,10 +178,11 @@ class _Decoder(nn.Module):
     @nn.compact
     def __call__(self, x: Array, skip: Array, condition: Array, train: bool) -> Array:
         x = nn.relu(BatchNorm(momentum=self.momentum, axis_name=self.axis_name, name="bn1")(x, train))
-        x = jnp.concatenate([_Upsample(self.features, name="conv1")(x), skip], -1)
+        parts = _Upsample(self.features, name="conv1")(x), skip
         for i in (2, 3):
-            x = _Block(self.features, self.momentum, self.axis_name, name=f"conv_block{i}")(x, condition, train)
-        return x
+            block = _Block(self.features, self.momentum, self.axis_name, name=f"conv_block{i}")
+            parts = (block(*parts, condition=condition, train=train),)
+        return parts[0]
 
 
 class _UNet(nn.Module):
@@ -200,13 +203,15 @@ class _UNet(nn.Module):
             x, skip = _Encoder(features, c.momentum, self.axis_name, name=name)(x, condition, train)
             skips.append(skip)
             made[name] = x
-        x = _Block(c.bottleneck, c.momentum, self.axis_name, name="conv_block7")(x, condition, train)
+        x = _Block(c.bottleneck, c.momentum, self.axis_name, name="conv_block7")(x, condition=condition, train=train)
         made["conv_block7"] = x
         for i, features in enumerate(reversed(c.channels), 1):
             name = f"decoder_block{i}"
             x = _Decoder(features, c.momentum, self.axis_name, name=name)(x, skips.pop(), condition, train)
             made[name] = x
-        x = _Block(c.channels[0], c.momentum, self.axis_name, name="after_conv_block1")(x, condition, train)
+        x = _Block(c.channels[0], c.momentum, self.axis_name, name="after_conv_block1")(
+            x, condition=condition, train=train
+        )
         x = Pointwise(1, name="after_conv2")(x)[:, :frames, :, 0].astype(mag.dtype)
         made["logits"] = jnp.pad(x, ((0, 0), (0, 0), (0, _UNSEEN)))  # so half of the unseen bins is kept
         return made

@@ -37,7 +37,7 @@ class Result:
       metrics: numbers of the last evaluation, {} without one.
     """
 
-    state: TrainState
+    state: TrainState = dataclasses.field(repr=False)
     reason: str
     metrics: dict[str, float]
 
@@ -87,7 +87,7 @@ def fit(experiment: Experiment, task: Task, *, quiet: bool = False) -> Result:
             if found is None
             else (found.step, found.data["best"], found.data.get("evaluation_owed", False))
         )
-        state = runner.place(initial() if found is None else found.state)
+        state = runner.place(jax.jit(initial)() if found is None else found.state)
         frozen = None if task.frozen is None else runner.place(task.frozen)
         if found is not None:
             task.data.set_state(_unpack(found.data["position"]))

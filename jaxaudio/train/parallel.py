@@ -7,6 +7,7 @@ over the axis "data".
 """
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -115,7 +116,8 @@ def data_parallel(
     match mode:
         case "mesh":
             mesh = data_mesh(devices)
-            run = jax.jit(build(None), donate_argnums=0)
+            options = training_options(mesh.devices.flat[0].platform)
+            run = jax.jit(build(None), donate_argnums=0, compiler_options=options)
             return DataParallel(
                 lambda tree: replicate(tree, mesh), lambda batch: shard_batch(batch, mesh), run, mesh.size
             )
@@ -131,6 +133,23 @@ def data_parallel(
                 lambda tree: spread(np.arange(count), tree), lambda b: _split_rows(b, count), run, total
             )
     raise ConfigError(f"parallel={mode!r} is not known; choose mesh or pmap")
+
+
+@functools.cache
+def training_options(platform: str) -> dict[str, Any]:
+    """Compiler options, for `jax.jit`, with which training steps run fastest on a platform; {} where none are needed.
+
+    On CPUs recent XLA hands convolutions to a library that is slow at their gradients: without it, training steps of
+    convolutional networks take about 0.6 of the time. Products and sums stay with the library.
+    """
+    options = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE,LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
+    if platform != "cpu":
+        return {}
+    try:
+        jax.jit(lambda x: x, compiler_options=options).lower(0.0).compile()
+    except RuntimeError:  # this version of XLA knows neither the library nor the option
+        return {}
+    return options
 
 
 def batched_inference(

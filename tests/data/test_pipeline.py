@@ -145,6 +145,15 @@ def test_level_and_rate_and_short_clips():
     assert 0.0005 < np.sqrt(np.mean(segment**2)) < 0.0015  # noise of 0.1, 40 dB down, half its band gone
 
 
+def test_processes_share_the_rows_of_a_batch():
+    whole = MixturePipeline(CLIPS, CONFIG)[3]
+    for index in (0, 1):
+        part = MixturePipeline(CLIPS, CONFIG, share=(index, 2))[3]
+        same(part, {name: value[2 * index : 2 * index + 2] for name, value in whole.items()})
+    with pytest.raises(ConfigError, match="3 processes"):
+        MixturePipeline(CLIPS, CONFIG, share=(0, 3))
+
+
 def test_text_makes_the_query_arrays():
     pipeline = MixturePipeline(CLIPS, CONFIG, text=lambda captions: {"ids": np.array([[len(c)] for c in captions])})
     batch = pipeline[0]

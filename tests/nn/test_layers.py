@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxaudio.nn.conv import Pointwise, TiledTranspose, average_pool
+from jaxaudio.nn.conv import Conv3x3, Pointwise, TiledTranspose, average_pool
 from jaxaudio.nn.film import BiasTree
 from jaxaudio.nn.norm import BatchNorm
 from tests.precision import double_precision
@@ -29,6 +29,17 @@ def test_batch_norm_in_use_takes_the_running_statistics_and_a_bias_per_item():
     np.testing.assert_allclose(y, expected, atol=1e-5)
 
 
+def test_batch_norm_of_parts_is_that_of_their_concatenation():
+    norm, parts = BatchNorm(momentum=0.25), (jnp.asarray(X[..., :2]), jnp.asarray(X[..., 2:]))
+    start, beta = norm.init(jax.random.key(0), jnp.asarray(X)), jnp.arange(15.0).reshape(3, 5)
+    for train in (False, True):
+        options = {"train": train, "beta": beta, "mutable": ["batch_stats"]}
+        whole, new = norm.apply(start, jnp.asarray(X), **options)
+        pair, after = norm.apply(start, parts, **options, method="parts")
+        np.testing.assert_allclose(jnp.concatenate(pair, -1), whole, atol=1e-5)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), after, new)
+
+
 def test_batch_norm_keeps_float64():
     with double_precision():
         x = jnp.asarray(X, jnp.float64)
@@ -44,6 +55,15 @@ def test_pointwise_of_parts_is_that_of_their_concatenation():
     expected = X @ np.asarray(params["params"]["kernel"][0, 0]) + np.asarray(params["params"]["bias"])
     np.testing.assert_allclose(whole, expected, atol=1e-5)
     np.testing.assert_allclose(parts, expected, atol=1e-5)
+
+
+def test_conv3x3_of_parts_is_that_of_their_concatenation():
+    params = Conv3x3(7).init(jax.random.key(1), jnp.asarray(X))
+    whole = Conv3x3(7).apply(params, jnp.asarray(X))
+    parts = Conv3x3(7).apply(params, jnp.asarray(X[..., :2]), jnp.asarray(X[..., 2:]))
+    kernel = np.asarray(params["params"]["kernel"])
+    np.testing.assert_allclose(whole[1, 2, 0], np.einsum("uvi,uvio->o", X[1, 1:4, :2], kernel[:, 1:]), atol=1e-5)
+    np.testing.assert_allclose(parts, whole, atol=1e-5)
 
 
 def test_tiled_transpose_puts_every_kernel_tap_in_its_place():
