@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import logging
 import os
 import sys
 import traceback
@@ -35,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA's remarks about cached programs are not for people
+    if not debug:
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax tells there what the error says anyway
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("default", UserWarning)
