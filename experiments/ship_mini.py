@@ -1,6 +1,6 @@
 """Puts a trained separator into the package: weights, card and measured figures.
 
-python experiments/ship_mini.py --run runs/separation_mini --root data/open_sounds
+python experiments/ship_mini.py --run runs/separation_mini --root data/open_sounds [--earlier MODEL]
 """
 
 import dataclasses
@@ -15,6 +15,7 @@ import jaxaudio
 from jaxaudio.data import open_sounds
 from jaxaudio.metrics import protocol
 from jaxaudio.models import publish, verify
+from jaxaudio.systems import audiosep
 
 MADE_BY_US = ("fluid-soundfont-gm", "procedural", "espeak-ng")
 
@@ -25,6 +26,8 @@ class Options:
 
     Attributes:
       run: folder of the training run; its `best` weights are taken.
+      earlier: model folder of an earlier stage of the same run. The mean of both is shipped: it keeps most of what the
+        later one gained on known concepts, and of what the earlier one knew about new ones (Wortsman et al. 2022).
       root: the built `open_sounds`.
       out: folder of the shipped model.
       trials: mixtures per figure.
@@ -33,11 +36,45 @@ class Options:
     """
 
     run: Path = Path("runs/separation_mini")
+    earlier: Path | None = None
     root: Path = Path("data/open_sounds")
     out: Path = Path("jaxaudio/assets/separation-mini")
     trials: int = 200
     seconds: float = 4.0
     keep: bool = False
+
+
+def _step(config: Path) -> int:
+    """The step of a training run's folder, or of a model shipped from one."""
+    fields = json.loads(config.read_text())
+    return fields.get("step") or fields["about"]["step"]
+
+
+def averaged(o: Options) -> Path:
+    """The mean of two stages, with the statistics of its norms taken anew over fifty training batches."""
+    import jax
+    import jax.numpy as jnp
+
+    from jaxaudio.models import folder
+    from jaxaudio.train import load_experiment, load_params, override, save_params
+
+    experiment = override(load_experiment("experiments/separation_mini.py"), ["--data.root", str(o.root)])
+    data = experiment.build(experiment).data
+    later, about = load_params(o.run / "best")
+    earlier = folder.read_weights(folder.read_card(o.earlier))["separator"]
+    mean = jax.tree.map(lambda a, b: jnp.asarray((np.asarray(a) + np.asarray(b)) / 2), later, earlier)
+    config = dataclasses.replace(experiment.model, momentum=1.0)  # the statistics of one batch
+
+    @jax.jit
+    def statistics(batch):
+        extra = {"batch_stats": mean["batch_stats"]}
+        return audiosep.loss(mean["params"], extra, batch, config=config)[1][1]["batch_stats"]
+
+    found = [statistics(next(data)) for _ in range(50)]
+    stats = jax.tree.map(lambda *xs: sum(xs) / len(xs), *found)
+    out = o.run / "averaged"
+    save_params(out, {"params": mean["params"], "batch_stats": stats}, about)
+    return out
 
 
 def measure(model, o: Options) -> dict[str, dict[str, float]]:
@@ -91,26 +128,30 @@ def table(figures: dict[str, dict[str, float]]) -> str:
 
 def main(o: Options) -> None:
     """Exports, measures, and writes the card."""
+    steps = _step(o.run / "best" / "config.json")
     if not o.keep:
         shutil.rmtree(o.out, ignore_errors=True)
         publish.export_training(
-            o.run / "best",
+            averaged(o) if o.earlier else o.run / "best",
             o.out,
             name="separation-mini",
             licence="CC-BY-SA-4.0",
             source="trained by experiments/separation_mini.py on open_sounds",
             dtype=np.float16,
+            about={"step": steps} | ({"averaged_with_step": _step(o.earlier / "config.json")} if o.earlier else {}),
         )
         verify.add_record(o.out)
     model = jaxaudio.load(str(o.out))
     figures = measure(model, o)
-    steps = json.loads((o.run / "best" / "config.json").read_text()).get("step", "unknown") if not o.keep else None
+    about = json.loads((o.out / "config.json").read_text())["about"]
+    earlier = about.get("averaged_with_step")
     sources = (Path(open_sounds.__file__).parent / "SOURCES.md").read_text()
     card = CARD.format(
         table=table(figures),
         trials=o.trials,
         seconds=f"{o.seconds:g}",
-        steps=steps,
+        steps=about["step"],
+        averaged=f"; the mean of the weights then and after {earlier} steps" if earlier else "",
         size=sum(p.stat().st_size for p in o.out.glob("*")) / 1e6,
         sources=sources[sources.index("\n") :].strip(),
     )
@@ -125,7 +166,7 @@ Lifts a sound out of a mixture by a short English description. AudioSep's archit
 
 - **Use.** `jaxaudio.load("separation-mini").separate(audio, "a dog barking", sample_rate=44100)`. What lies above 8 kHz is
   not returned.
-- **Training.** `experiments/separation_mini.py`, {steps} steps of 16 mixtures of 2.55 s, on two CPU cores.
+- **Training.** `experiments/separation_mini.py`, {steps} steps of 16 mixtures of 2.55 s, on two CPU cores{averaged}.
 - **Licence of these weights.** CC-BY-SA-4.0: some of the sound that they learnt from is CC-BY-SA. All of it is CC0, public
   domain, permissively licensed, CC-BY or CC-BY-SA; GPL sound is not in the training set.
 

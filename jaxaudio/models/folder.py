@@ -189,7 +189,7 @@ def write(
       licence: of the weights.
       source: where they come from.
       files: tokenizer files to copy, by their name in the folder (which may have a "/").
-      dtype: of the stored weights, float32 or float16.
+      dtype: of the stored matrices, float32 or float16.
       about: anything else for the model card.
 
     Raises:
@@ -198,7 +198,7 @@ def write(
     """
     from safetensors.numpy import save_file
 
-    stored = {path: np.ascontiguousarray(x, dtype) for path, x in flatten(weights).items()}
+    stored = {path: _stored(path, x, dtype) for path, x in flatten(weights).items()}
     with _fresh_folder(Path(folder)) as beside:
         card = Card(
             folder=beside, name=name, system=system, config=config, text=text, licence=licence, source=source, sha256={}
@@ -260,6 +260,14 @@ def _read_training(card: Card, prefixes: Sequence[str]) -> dict[str, Any]:
     flat = flatten({"separator": params})
     check_fit(card, {name: x.shape for name, x in flat.items()})
     return unflatten({name: _float32(x) for name, x in flat.items() if name.startswith(tuple(prefixes))})
+
+
+def _stored(path: str, x: Any, dtype: Any) -> np.ndarray:
+    """Matrices in `dtype`; vectors stay float32: they are small, and running variances outgrow float16."""
+    x = np.ascontiguousarray(x, np.float32)
+    if x.ndim > 1 and np.max(np.abs(x), initial=0) > np.finfo(dtype).max:
+        raise CheckpointError(f"{path} holds numbers too large for {np.dtype(dtype).name}; store the model as float32.")
+    return x.astype(dtype, copy=False) if x.ndim > 1 else x
 
 
 def _float32(x: np.ndarray) -> np.ndarray:

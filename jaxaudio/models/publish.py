@@ -29,7 +29,9 @@ class Published(NamedTuple):
 
 
 PUBLISHED = {
-    "audiosep": Published("https://github.com/Audio-AGI/AudioSep (audiosep_base_4M_steps.ckpt)", "MIT, as its repository"),
+    "audiosep": Published(
+        "https://github.com/Audio-AGI/AudioSep (audiosep_base_4M_steps.ckpt)", "MIT, as its repository"
+    ),
     "lassnet": Published("https://github.com/liuxubo717/LASS (LASSNet.pt)", "none given; ask its authors"),
     "clap": Published("https://github.com/LAION-AI/CLAP, or a ClapModel of Hugging Face", "see the source"),
 }

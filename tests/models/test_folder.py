@@ -43,11 +43,25 @@ def test_weights_are_read_back(tiny_folder):
 
 def test_half_precision_is_loaded_as_single(tmp_path):
     card = tiny.write_model(tmp_path / "half", tmp_path, dtype=np.float16)
-    assert {x.dtype for x in load_file(tmp_path / "half" / "model.safetensors").values()} == {np.dtype(np.float16)}
+    for x in load_file(tmp_path / "half" / "model.safetensors").values():
+        assert x.dtype == (np.float16 if x.ndim > 1 else np.float32)
     wanted = flatten(tiny.weights())
     for name, x in flatten(folders.read_weights(card)["separator"]).items():
         assert x.dtype == np.float32
         np.testing.assert_allclose(x, wanted[name], rtol=1e-3, atol=1e-4)
+
+
+def test_numbers_beyond_half_precision_are_kept_or_refused(tmp_path, monkeypatch):
+    """Running variances of a trained network passed 65,504 once, became infinite, and silenced a channel."""
+    weights = tiny.weights()
+    weights["batch_stats"]["base"]["bn0"]["var"][3] = 8e4
+    monkeypatch.setattr(tiny, "weights", lambda seed: weights)
+    card = tiny.write_model(tmp_path / "large", tmp_path, dtype=np.float16)
+    found = folders.read_weights(card)["separator"]
+    assert found["batch_stats"]["base"]["bn0"]["var"][3] == np.float32(8e4)
+    weights["params"]["base"]["pre_conv"]["kernel"][0, 0, 0, 1] = 8e4
+    with pytest.raises(CheckpointError, match="pre_conv/kernel holds numbers too large for float16"):
+        tiny.write_model(tmp_path / "larger", tmp_path / "again", dtype=np.float16)
 
 
 def test_only_what_is_asked_for_is_read(tiny_folder):
