@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["__version__", "enable_compile_cache", "load"]
 
 _HOMES = {"enable_compile_cache": "jaxaudio.compile_cache", "load": "jaxaudio.models"}
-_ROOMS = ("convert", "data", "dsp", "errors", "io", "metrics", "models", "picture", "text", "train")
+_ROOMS = ("convert", "data", "dsp", "errors", "io", "metrics", "models", "picture", "samplers", "text", "train")
 
 
 def __getattr__(name: str) -> Any:

@@ -20,6 +20,7 @@ QUICK = (
     "metrics",
     "models/test_separator.py",
     "nn",
+    "samplers",
     "systems/test_audiosep.py",
     "text/test_bert.py",
     "text/test_mini.py",

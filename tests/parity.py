@@ -7,6 +7,7 @@ and prints the relative and the largest absolute error of every stored tensor. E
 """
 
 import importlib
+import itertools
 import json
 import pkgutil
 import sys
@@ -24,12 +25,13 @@ TOLERANCE = 1e-4
 NOISE = 3.0  # float32 gradients of kinked networks may differ by so many times the original's own rounding error
 
 
-def runner(name: str) -> Callable[[Mapping, Mapping, Mapping], dict[str, np.ndarray]]:
-    """The function that runs ours on a case, found by the case's name."""
-    for module in pkgutil.iter_modules(rooms.__path__):
-        cases = importlib.import_module(f"{rooms.__name__}.{module.name}").CASES
-        if name in cases:
-            return cases[name]
+def runner(name: str, system: str = "") -> Callable[[Mapping, Mapping, Mapping], dict[str, np.ndarray]]:
+    """The function that runs ours on a case, found by the case's name, or by its system's."""
+    modules = pkgutil.iter_modules(rooms.__path__)
+    tables = [importlib.import_module(f"{rooms.__name__}.{module.name}").CASES for module in modules]
+    for wanted, cases in itertools.product((name, system), tables):
+        if wanted in cases:
+            return cases[wanted]
     raise MissingError(f"No module of ours claims the case {name!r}; its runner belongs into tests/golden/cases/.")
 
 
@@ -37,11 +39,12 @@ def run(case_dir: Path, io: Path | None = None) -> tuple[dict[str, np.ndarray], 
     """Ours, the original's, and the case's description."""
     io = io or next(path for path in (case_dir / "io_dev.npz", case_dir / "io.npz") if path.exists())
     case = json.loads((case_dir / "case.json").read_text())
-    keys = json.loads((case_dir / "keys.json").read_text())
+    keys_file = case_dir / "keys.json"  # samplers have no weights, hence no keys
+    keys = json.loads(keys_file.read_text()) if keys_file.exists() else {}
     with np.load(io, allow_pickle=False) as stored:
         reference = {name: stored[name] for name in stored.files}
     with jax.default_matmul_precision("highest"):
-        ours = runner(case_dir.name)(case, keys, reference)
+        ours = runner(case_dir.name, case.get("system", ""))(case, keys, reference)
     return {name: np.asarray(value) for name, value in ours.items()}, reference, case
 
 
