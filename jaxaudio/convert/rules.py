@@ -11,6 +11,8 @@ from jaxaudio.errors import CheckpointError
 
 State = Mapping[str, np.ndarray]
 
+_LENGTHS = ("weight_g", "parametrizations.weight.original0")
+
 
 class Rule(NamedTuple):
     """Says where the tensors whose key matches go.
@@ -40,6 +42,11 @@ def conv1d(x: np.ndarray) -> np.ndarray:
 def conv2d(x: np.ndarray) -> np.ndarray:
     """Conv2d weight (out, in, height, width) -> kernel (height, width, in, out)."""
     return x.transpose(2, 3, 1, 0)
+
+
+def conv_transpose1d(x: np.ndarray) -> np.ndarray:
+    """ConvTranspose1d weight (in, out, width) -> kernel (width, in, out)."""
+    return x.transpose(2, 0, 1)
 
 
 def conv_transpose2d(x: np.ndarray) -> np.ndarray:
@@ -88,7 +95,7 @@ def convert(state: State, rules: Sequence[Rule], target: Any) -> Any:
     """Builds a tree like `target` from a torch state dict.
 
     Args:
-      state: {key: array}.
+      state: {key: array}; weight normalisation that the rules do not ask for is folded into the weights.
       rules: tried in order; the first whose pattern matches the whole key decides.
       target: nested dict of arrays or `jax.ShapeDtypeStruct`s, e.g. from `jax.eval_shape`.
 
@@ -96,10 +103,11 @@ def convert(state: State, rules: Sequence[Rule], target: Any) -> Any:
       Nested dict of numpy arrays with the shapes and dtypes of `target`.
 
     Raises:
-      CheckpointError: keys that no rule matches, leaves that stay empty or are filled twice, shapes that differ. All
-        of them are collected and listed.
+      CheckpointError: keys that no rule matches, leaves that stay empty or are filled with two different arrays, shapes
+        that differ. All of them are collected and listed.
     """
     compiled = [(re.compile(rule.pattern), rule) for rule in rules]
+    state = fold_weight_norm(state, lambda key: any(pattern.fullmatch(key) for pattern, _ in compiled))
     leaves = flatten(target)
     filled: dict[str, np.ndarray] = {}
     problems: list[str] = []
@@ -116,7 +124,7 @@ def convert(state: State, rules: Sequence[Rule], target: Any) -> Any:
             path = match.expand(template)
             if path not in leaves:
                 problems.append(f"{key} goes to {path}, which the model does not have")
-            elif path in filled:
+            elif path in filled and not np.array_equal(filled[path], array):  # tied tensors may be stored twice
                 problems.append(f"{key} goes to {path}, which is filled already")
             elif array.shape != leaves[path].shape:
                 problems.append(f"{key} gives {path} shape {array.shape}, the model has {leaves[path].shape}")
@@ -126,6 +134,28 @@ def convert(state: State, rules: Sequence[Rule], target: Any) -> Any:
         shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
         raise CheckpointError(f"The checkpoint does not fit the model: {shown}.\nIs it a checkpoint of another system?")
     return unflatten({path: np.ascontiguousarray(filled[path], leaf.dtype) for path, leaf in leaves.items()})
+
+
+def fold_weight_norm(state: State, kept: Callable[[str], bool] = lambda _: False) -> dict[str, np.ndarray]:
+    """Replaces each pair of a direction v and a length g by the weight g v / |v|, its norm over all axes but the first.
+
+    Args:
+      state: {key: array}, with PyTorch's old names (`weight_g`, `weight_v`) or its new ones (`parametrizations...`).
+      kept: whether to leave the pair with this key of its g as it is.
+    """
+    folded = dict(state)
+    for key in state:
+        if not key.endswith(_LENGTHS) or kept(key):
+            continue
+        old = key.endswith("weight_g")
+        direction = key[:-1] + "v" if old else key[:-1] + "1"
+        if direction not in state:
+            continue
+        g, v = folded.pop(key), folded.pop(direction)
+        norm = np.sqrt(np.sum(np.square(v, dtype=np.float64), axis=tuple(range(1, v.ndim)), keepdims=True))
+        name = key.removesuffix("_g") if old else key.replace("parametrizations.weight.original0", "weight")
+        folded[name] = (v * (g / norm)).astype(v.dtype)
+    return folded
 
 
 def to_torch(tree: Any, rules: Sequence[Rule], keys: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 
@@ -50,13 +51,12 @@ class Conv3x3(nn.Module):
         channels = sum(part.shape[-1] for part in parts)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (3, 3, channels, self.features))
         layout = ("NHWC", "HWIO", "NHWC")
-        total, start = None, 0
-        for part in parts:
-            part_kernel = kernel[:, :, start : start + part.shape[-1]].astype(part.dtype)
-            y = jax.lax.conv_general_dilated(part, part_kernel, (1, 1), "SAME", dimension_numbers=layout)
-            total = y if total is None else total + y
-            start += part.shape[-1]
-        return total
+        ends = np.cumsum([part.shape[-1] for part in parts])[:-1]
+        made = [
+            jax.lax.conv_general_dilated(part, k.astype(part.dtype), (1, 1), "SAME", dimension_numbers=layout)
+            for part, k in zip(parts, jnp.split(kernel, ends, 2), strict=True)
+        ]
+        return sum(made[1:], made[0])
 
 
 class TiledTranspose(nn.Module):

@@ -1,4 +1,4 @@
-"""Text to token ids, from vocabulary files on this machine: BERT's wordpieces and RoBERTa's byte-level pairs."""
+"""Text to token ids, from files on this machine: BERT's wordpieces, RoBERTa's byte-level pairs, T5's pieces."""
 
 import dataclasses
 import json
@@ -26,7 +26,7 @@ class Tokenizer:
 
     Attributes:
       backend: splits text into ids, without special tokens.
-      start: ids put before every text, `[CLS]` or `<s>`.
+      start: ids put before every text, `[CLS]` or `<s>`; T5 has none.
       end: ids put after it, `[SEP]` or `</s>`; LASS-Net has none.
       pad_id: id of the padding.
       max_length: most tokens that the encoder takes, special ones included.
@@ -43,7 +43,9 @@ class Tokenizer:
         """Number of token ids."""
         return self.backend.get_vocab_size()
 
-    def encode(self, texts: str | Sequence[str], max_length: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def encode(
+        self, texts: str | Sequence[str], max_length: int | None = None, *, allow_empty: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Token ids and mask of a batch of texts, padded at the end to the bucket of the longest.
 
         A text that is too long, a 3,000-word query say, is cut, its end token kept. What the vocabulary cannot spell
@@ -53,6 +55,7 @@ class Tokenizer:
         Args:
           texts: one text or several.
           max_length: most tokens to keep, special ones included; `self.max_length` when left out.
+          allow_empty: let a text be empty, as the prompt of unconditional generation is: special tokens alone.
 
         Returns:
           `(ids, mask)`, both (batch, length) int32; the mask is 1 for a token and 0 for padding.
@@ -64,7 +67,9 @@ class Tokenizer:
         room = limit - len(self.start) - len(self.end)
         if room < 1:
             raise UsageError(f"max_length={max_length} leaves no room for text; give at least {limit - room + 1}.")
-        rows = [(*self.start, *self._ids(text)[:room], *self.end) for text in _as_texts(texts)]
+        rows = [
+            (*self.start, *self._ids(text, allow_empty)[:room], *self.end) for text in _as_texts(texts, allow_empty)
+        ]
         width = bucket(max(map(len, rows)), limit)
         ids = np.full((len(rows), width), self.pad_id, np.int32)
         mask = np.zeros((len(rows), width), np.int32)
@@ -78,10 +83,10 @@ class Tokenizer:
         special = {*self.start, *self.end, self.pad_id}
         return self.backend.decode([int(i) for i in ids if int(i) not in special])
 
-    def _ids(self, text: str) -> list[int]:
+    def _ids(self, text: str, allow_empty: bool) -> list[int]:
         # One call per text: the backend's batch call starts threads that do not survive a later fork.
         ids = self.backend.encode(text.encode(errors="replace").decode(), add_special_tokens=False).ids
-        if not ids:
+        if not ids and not allow_empty:
             raise UsageError(f"There is nothing to read in the query {text[:40]!r}; describe a sound in words.")
         return ids
 
@@ -122,7 +127,12 @@ class Tokenizer:
 
     @classmethod
     def from_file(cls, path: str | Path, *, max_length: int = 512) -> Self:
-        """Any BERT- or RoBERTa-like tokenizer from its `tokenizer.json`."""
+        """Any BERT-, RoBERTa- or T5-like tokenizer from its `tokenizer.json`."""
+        if Path(path).suffix == ".model":
+            message = (
+                f"{path} is a SentencePiece model, which is not read; give the tokenizer.json published beside it."
+            )
+            raise UsageError(message)
         text = _read(path)
         try:
             backend = hf.Tokenizer.from_str(text)
@@ -135,10 +145,14 @@ class Tokenizer:
             start, end, pad = map(backend.token_to_id, names)
             if start is not None and end is not None and pad is not None:
                 return cls(backend=backend, start=(start,), end=(end,), pad_id=pad, max_length=max_length)
-        raise CheckpointError(f"{path} has neither BERT's nor RoBERTa's special tokens. Get the model's file again.")
+        if end is not None and pad is not None:  # T5: "</s>" and "<pad>" alone
+            return cls(backend=backend, start=(), end=(end,), pad_id=pad, max_length=max_length)
+        raise CheckpointError(
+            f"{path} has neither BERT's, RoBERTa's nor T5's special tokens. Get the model's file again."
+        )
 
 
-def _as_texts(texts: str | Sequence[str]) -> list[str]:
+def _as_texts(texts: str | Sequence[str], allow_empty: bool) -> list[str]:
     """The batch as a list; a UsageError for what is not text."""
     batch = [texts] if isinstance(texts, str) else list(texts)
     if not batch:
@@ -146,7 +160,7 @@ def _as_texts(texts: str | Sequence[str]) -> list[str]:
     for text in batch:
         if not isinstance(text, str):
             raise UsageError(f"A query must be a string, not {type(text).__name__}: give text such as 'a dog barking'.")
-        if not text.strip():
+        if not text.strip() and not allow_empty:
             raise UsageError("The query is empty; describe the sound to look for, such as 'a dog barking'.")
     return batch
 

@@ -129,7 +129,7 @@ def make_step(
         return extra, grads, metrics
 
     def step(state: TrainState, batch: dict[str, jax.Array], frozen: Any = None) -> tuple[TrainState, Metrics]:
-        batch = {**batch, "index": _index(batch, accumulate, axis_name)}
+        batch = {**batch, "index": batch_index(batch, axis_name, accumulate)}
         extra, grads, metrics = gradients(state, batch, jax.random.fold_in(state.key, state.step), frozen)
         if axis_name is not None:
             grads, metrics = jax.lax.pmean((grads, metrics), axis_name)
@@ -162,7 +162,7 @@ def make_step(
     return step
 
 
-def _index(batch: dict[str, jax.Array], accumulate: int, axis_name: str | None) -> jax.Array:
+def batch_index(batch: dict[str, jax.Array], axis_name: str | None, accumulate: int = 1) -> jax.Array:
     """Each item's place in the global batch, as int32."""
     rows = jax.tree.leaves(batch)[0].shape[0]
     if rows % accumulate:

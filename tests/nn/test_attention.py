@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from jaxaudio.nn.attention import SelfAttention, attention_weights, padding_bias
+from jaxaudio.nn.attention import SelfAttention, attend, attention_weights, padding_bias
 
 
 def test_weights_are_the_softmax_of_scaled_products():
@@ -34,3 +35,34 @@ def test_self_attention_is_equivariant_to_a_permutation():
     params = jax.jit(layer.init)(jax.random.key(0), x)
     order = np.array([3, 0, 4, 1, 2])
     np.testing.assert_allclose(layer.apply(params, x[:, order]), layer.apply(params, x)[:, order], atol=1e-6)
+
+
+def test_weights_without_scaling():
+    x = jnp.asarray(np.random.default_rng(3).standard_normal((1, 4, 2, 9)), jnp.float32)
+    np.testing.assert_allclose(attention_weights(x, x, scale=1.0), attention_weights(3 * x, x), atol=1e-6)
+
+
+@pytest.mark.parametrize("queries", [3, 256, 300])
+@pytest.mark.parametrize("masked", [False, True])
+def test_attend_is_the_mean_of_the_values_by_the_weights(queries, masked):
+    rng = np.random.default_rng(4)
+    query, key, value = (jnp.asarray(rng.standard_normal((2, n, 3, 8)), jnp.float32) for n in (queries, 20, 20))
+    bias = padding_bias(jnp.asarray(rng.random((2, 20)) < 0.5)) if masked else None
+
+    def plain(query, key, value):
+        return jnp.einsum("bhqk,bkhd->bqhd", attention_weights(query, key, bias), value)
+
+    def total(f):
+        return jax.jit(jax.value_and_grad(lambda x: jnp.sum(jnp.sin(f(*x)))))((query, key, value))
+
+    def ours(query, key, value):
+        return attend(query, key, value, bias)
+
+    np.testing.assert_allclose(jax.jit(ours)(query, key, value), plain(query, key, value), atol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), total(ours), total(plain))
+
+
+def test_attend_survives_a_row_without_keys_and_large_logits():
+    x = jnp.full((1, 2, 1, 4), 100.0)
+    nothing = attend(x, x, x, padding_bias(jnp.zeros((1, 2))))
+    np.testing.assert_allclose(nothing, x)

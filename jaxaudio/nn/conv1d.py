@@ -1,0 +1,91 @@
+"""One-dimensional convolutions over (batch, time, channels), written as what runs fastest."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxaudio.nn import winograd
+
+_INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # torch's default for convolutions
+
+
+class Conv1d(nn.Module):
+    """Convolution with bias that keeps the length, of an odd width.
+
+    Attributes:
+      features: output channels.
+      width: taps.
+      dilation: steps between taps.
+      fast: where that is faster, save multiplications at the cost of a digit of float32's precision.
+    """
+
+    features: int
+    width: int
+    dilation: int = 1
+    fast: bool = True
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """(batch, time, channels) -> (batch, time, features)."""
+        kernel = self.param("kernel", _INIT, (self.width, x.shape[-1], self.features)).astype(x.dtype)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(x.dtype)
+        return _same(x, kernel, self.dilation, self.fast) + bias
+
+
+class Transpose1d(nn.Module):
+    """Transposed convolution with bias: every input adds a kernel of `width` outputs, `stride` after the last one's.
+
+    Attributes:
+      features: output channels.
+      width: taps; at least the stride.
+      stride: outputs per input.
+      crop: outputs cut off at either end, torch's "padding".
+    """
+
+    features: int
+    width: int
+    stride: int
+    crop: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """(batch, time, channels) -> (batch, (time - 1) * stride + width - 2 * crop, features)."""
+        batch, time, channels = x.shape
+        kernel = self.param("kernel", _INIT, (self.width, channels, self.features)).astype(x.dtype)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(x.dtype)
+        # Outputs with the same remainder modulo the stride come from one convolution; all of them together are one with
+        # `stride` times the channels, and its output lies in memory as the result does.
+        taps = -(-self.width // self.stride)
+        kernel = jnp.pad(kernel, ((0, taps * self.stride - self.width), (0, 0), (0, 0)))
+        kernel = kernel.reshape(taps, self.stride, channels, self.features)[::-1].transpose(0, 2, 1, 3)
+        y = convolve(x, kernel.reshape(taps, channels, -1), (taps - 1, taps - 1))
+        y = y.reshape(batch, (time + taps - 1) * self.stride, self.features)
+        return y[:, self.crop : (time - 1) * self.stride + self.width - self.crop] + bias
+
+
+def _same(x: Array, kernel: Array, dilation: int, fast: bool) -> Array:
+    """Convolution that keeps the length, zeros beyond the ends."""
+    width, inputs, features = kernel.shape
+    reach = (width - 1) * dilation // 2
+
+    def direct(x: Array, kernel: Array) -> Array:
+        return convolve(x, kernel, (reach, reach), dilation)
+
+    def saving(x: Array, kernel: Array) -> Array:
+        # Positions that the dilation keeps apart become a second axis, without moving anything.
+        batch, time, channels = x.shape
+        x = jnp.pad(x, ((0, 0), (0, -time % dilation), (0, 0)))
+        y = winograd.convolve(x.reshape(batch, -1, dilation, channels), kernel[:, None])
+        return y.reshape(batch, -1, features)[:, :time]
+
+    if not fast or min(inputs, features) < 256 or width < 7 or x.dtype == jnp.bfloat16:
+        return direct(x, kernel)
+    return jax.lax.platform_dependent(x, kernel, cpu=saving, default=direct)
+
+
+def convolve(x: Array, kernel: Array, padding: tuple[int, int], dilation: int = 1) -> Array:
+    """Convolution (batch, time, channels) x (width, channels, features), with so many zeros before and after."""
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1,), (padding,), rhs_dilation=(dilation,), dimension_numbers=("NWC", "WIO", "NWC")
+    )

@@ -1,0 +1,327 @@
+"""AudioLDM: sound from words by latent diffusion (Liu et al., 2023, arXiv:2301.12503).
+
+A U-Net denoises the latent of a mel spectrogram, told by the embedding of a text (or of a sound) from CLAP, or by the
+tokens of FLAN-T5; an autoencoder and a vocoder make a waveform of it. What is there already can be varied, restyled,
+filled in and widened without further training (sections 3.4 and 5.3 of the paper).
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from jaxaudio import samplers
+from jaxaudio.convert.rules import Rule, prefixed
+from jaxaudio.errors import ConfigError
+from jaxaudio.nn import latent_audio, unet
+from jaxaudio.nn.unet import UNetConfig
+from jaxaudio.samplers.objectives import diffusion_loss
+from jaxaudio.samplers.windows import windowed
+
+Params = Any
+Condition = dict[str, Any]
+"""What the U-Net is told: {"film": (batch, width)} or {"contexts": [...], "masks": [...]}, see `nn.unet.UNet`."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """An AudioLDM without its text encoder.
+
+    Attributes:
+      audio: waveform to latent and back.
+      unet: the latent model.
+      betas: first and last noise variance of the 1,000 training times, whose roots grow linearly.
+      window: seconds that it was trained on; longer sounds are made of windows.
+      overlap: seconds in which neighbouring windows fade into each other.
+    """
+
+    audio: latent_audio.Config = latent_audio.AUDIOLDM_16K
+    unet: UNetConfig = unet.AUDIOLDM_S_UNET
+    betas: tuple[float, float] = (0.0015, 0.0195)
+    window: float = 10.24
+    overlap: float = 2.56
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples per second."""
+        return self.audio.sample_rate
+
+    @property
+    def variances(self) -> np.ndarray:
+        """(1000,) the noise variances."""
+        return samplers.scaled_linear_betas(1000, *self.betas)
+
+
+AUDIOLDM_S = Config()
+"""audioldm-s-full, -s-full-v2 and -s-text-ft, with CLAP's HTSAT-tiny."""
+
+AUDIOLDM_M = Config(unet=unet.AUDIOLDM_M_UNET)
+"""audioldm-m-full and -m-text-ft, with CLAP's HTSAT-base."""
+
+AUDIOLDM_L = Config(unet=unet.AUDIOLDM_L_UNET)
+"""audioldm-l-full, with CLAP's HTSAT-tiny."""
+
+AUDIOLDM_48K = Config(audio=latent_audio.AUDIOLDM_48K, unet=unet.AUDIOLDM_48K_UNET)
+"""audioldm_48k, with CLAP's HTSAT-base."""
+
+AUDIOLDM_T5 = Config(unet=unet.AUDIOLDM_CROSSATTN_T5_UNET)
+"""audioldm_16k_crossattn_t5: told by the tokens of FLAN-T5-large."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How a latent is sampled; hashable, so that it can be a static argument.
+
+    Attributes:
+      steps: exactly so many; see `samplers.evaluations` for what they cost.
+      solver: a name of `samplers.SOLVERS`.
+      guidance: strength of classifier-free guidance; 1 for none.
+      rescale: from 0 to 1, how much of the loudness that guidance adds is taken back.
+      interval: lowest and highest training time at which to guide; None for everywhere.
+    """
+
+    steps: int = 25
+    solver: str = "dpmpp-2m"
+    guidance: float = 2.5
+    rescale: float = 0.0
+    interval: tuple[float, float] | None = None
+
+
+ORIGINAL = Sampling(steps=200, solver="ddim")
+"""The published number of steps; the original draws noise at each of them as well (eta = 1)."""
+
+
+def init(key: Array, config: Config) -> Params:
+    """Random {"unet", "vae", "vocoder", "scale"}; use `jax.eval_shape` for the shapes alone."""
+    first, second = jax.random.split(key)
+    return {"unet": unet.init(first, config.unet), **latent_audio.init(second, config.audio)}
+
+
+def schedule(config: Config, sampling: Sampling) -> samplers.Schedule:
+    """The noise levels that a sampling passes."""
+    return samplers.usual_schedule(
+        sampling.solver, sampling.steps, family="vp", table=samplers.signal_power(config.variances)
+    )
+
+
+def predict(params: Params, config: Config, x: Array, t: Array, condition: Condition) -> Array:
+    """The noise in x (batch, positions, frequencies, channels) at a time of 0 to 999, scalar or (batch,)."""
+    return unet.predict(params["unet"], config.unet, x, t, **condition)
+
+
+def encode(params: Params, config: Config, waveform: Array, key: Array | None = None, **options: Any) -> Array:
+    """Latents of waveforms; see `latent_audio.encode`."""
+    return latent_audio.encode(params, config.audio, waveform, key, **options)
+
+
+def decode(params: Params, config: Config, z: Array, samples: int | None = None) -> Array:
+    """Waveforms of latents; see `latent_audio.decode`."""
+    return latent_audio.decode(params, config.audio, z, samples)
+
+
+def generate(
+    params: Params,
+    config: Config,
+    condition: Condition,
+    negative: Condition,
+    key: Array,
+    *,
+    samples: int,
+    sampling: Sampling = Sampling(),
+    items: Array | None = None,
+    **options: Any,
+) -> Array:
+    """Makes latents of nothing but noise and a condition.
+
+    Args:
+      params: of `init` or of a converted checkpoint.
+      config: that they belong to.
+      condition: of what is wanted, with the batch leading.
+      negative: of what is not: the embedding of "", or of a negative prompt.
+      key: decides everything random; each item's noise follows from it and the item's number alone.
+      samples: length of the sound. Beyond `config.window` seconds it is made of overlapping windows.
+      sampling: how.
+      items: (batch,) numbers of the items, where the batch is part of a larger one.
+      **options: `trajectory` or `progress` of `samplers.sample`.
+
+    Returns:
+      (batch, positions, frequencies, channels), for `decode`; and what `trajectory` asks for.
+    """
+    x = samplers.item_noise(key, config.audio.shape(_batch(condition), samples), items=items)
+    return _sample(params, config, condition, negative, x, schedule(config, sampling), sampling, key, items, options)
+
+
+def vary(
+    params: Params,
+    config: Config,
+    known: Array,
+    condition: Condition,
+    negative: Condition,
+    key: Array,
+    *,
+    strength: float,
+    sampling: Sampling = Sampling(),
+    items: Array | None = None,
+    **options: Any,
+) -> Array:
+    """Style transfer: noises the latent of a sound and denoises it under another condition.
+
+    Args:
+      params: as of `generate`.
+      config: as of `generate`.
+      known: the sound's latent, of `encode`.
+      condition: of what it is to become.
+      negative: as of `generate`.
+      key: as of `generate`.
+      strength: from 0, the same again, to 1, all but unrelated; see `samplers.start`.
+      sampling: of whose steps only the last part is taken.
+      items: as of `generate`.
+      **options: as of `generate`.
+
+    Returns:
+      A latent of the shape of `known`.
+    """
+    x, rest = samplers.start(known, schedule(config, sampling), strength, key, items=items)
+    return _sample(params, config, condition, negative, x, rest, sampling, key, items, options)
+
+
+def fill(
+    params: Params,
+    config: Config,
+    known: Array,
+    mask: ArrayLike,
+    condition: Condition,
+    negative: Condition,
+    key: Array,
+    *,
+    sampling: Sampling = Sampling(),
+    items: Array | None = None,
+    **options: Any,
+) -> Array:
+    """Inpainting and super-resolution: makes what a mask leaves open, and keeps the rest.
+
+    The original lets the kept part drift, and never puts it back after the last step; here it is exact.
+
+    Args:
+      params: as of `generate`.
+      config: as of `generate`.
+      known: the sound's latent, of `encode`.
+      mask: 1 where it is kept, 0 where it is made, broadcastable to `known`; see
+        `latent_audio.outside` and `frequency_mask`.
+      condition: of what is made.
+      negative: as of `generate`.
+      key: as of `generate`.
+      sampling: how.
+      items: as of `generate`.
+      **options: as of `generate`.
+
+    Returns:
+      A latent of the shape of `known`.
+    """
+    x = samplers.item_noise(key, known.shape, items=items)
+    options |= {"masked": samplers.Masked(known, jnp.asarray(mask))}
+    return _sample(params, config, condition, negative, x, schedule(config, sampling), sampling, key, items, options)
+
+
+def frequency_mask(config: Config, keep: float) -> np.ndarray:
+    """(1, 1, frequencies, 1): 1 for the lowest `keep` (0 to 1) of the mel bands, 0 for those to be made.
+
+    Raises:
+      ConfigError: another number.
+    """
+    if not 0 < keep < 1:
+        raise ConfigError(f"keep {keep:g} of the bands: give a number between 0 and 1; the original keeps 0.75.")
+    mask = np.zeros((1, 1, config.audio.frequencies, 1), np.float32)
+    mask[:, :, : max(1, int(config.audio.frequencies * keep))] = 1
+    return mask
+
+
+def loss(
+    params: Params,
+    extra: Params,
+    batch: dict[str, Any],
+    key: Array,
+    frozen: Params = None,
+    *,
+    config: Config,
+    drop: float = 0.1,
+) -> tuple[Array, tuple[dict[str, Array], Params]]:
+    """Denoising loss of the U-Net, with the condition dropped per item (the original drops it per batch).
+
+    Args:
+      params: of the U-Net alone.
+      extra: {}.
+      batch: "latent" (batch, positions, frequencies, channels) of `encode`; "condition" and "negative", trees with the
+        batch leading; "index" (batch,) each item's number, by which its time, noise and fate are drawn.
+      key: of this step.
+      frozen: not used.
+      config: of the whole system.
+      drop: probability of the negative condition.
+
+    Returns:
+      (loss, (metrics, extra)).
+    """
+    data = batch["latent"]
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch["index"])
+    streams = jax.vmap(functools.partial(jax.random.split, num=3))(keys)
+    noise = jax.vmap(lambda k: jax.random.normal(k, data.shape[1:], data.dtype))(streams[:, 0])
+    t = jax.vmap(lambda k: jax.random.randint(k, (), 0, 1000))(streams[:, 1])
+    condition = samplers.dropped(streams[:, 2], drop, batch["condition"], batch["negative"])
+    network = functools.partial(predict, {"unet": params}, config, condition=condition)
+    value, metrics = diffusion_loss(network, data, noise, t, config.variances)
+    return value, (metrics, extra)
+
+
+def weights(config: Config) -> tuple[Rule, ...]:
+    """Conversion rules for the original's .ckpt, text encoder apart; take `unet.with_ema` of its tensors first."""
+    return (
+        *prefixed(r"model\.diffusion_model\.", unet.weights(config.unet), "unet"),
+        *latent_audio.weights(config.audio, r"first_stage_model\.", r"first_stage_model\.vocoder\.", "scale_factor"),
+        *latent_audio.TABLES,
+    )
+
+
+def folder_weights(config: Config) -> tuple[Rule, ...]:
+    """Conversion rules for a diffusers folder, its tensors named "unet.", "vae." and "vocoder." and theirs.
+
+    The scale stands in vae/config.json, and is to be added as the tensor "scale_factor".
+    """
+    return (
+        *prefixed(r"unet\.", unet.weights(config.unet), "unet"),
+        *latent_audio.weights(config.audio, r"vae\.", r"vocoder\.", "scale_factor"),
+    )
+
+
+def _batch(condition: Condition) -> int:
+    return jax.tree.leaves(condition)[0].shape[0]
+
+
+def _sample(
+    params: Params,
+    config: Config,
+    condition: Condition,
+    negative: Condition,
+    x: Array,
+    plan: samplers.Schedule,
+    sampling: Sampling,
+    key: Array,
+    items: Array | None,
+    options: dict[str, Any],
+) -> Any:
+    def network(x: Array, t: Array, condition: Condition) -> Array:
+        return predict(params, config, x, t, condition)
+
+    guided: Callable[[Array, Array], Array] = samplers.classifier_free(
+        network, condition, negative, sampling.guidance, rescale=sampling.rescale, interval=sampling.interval
+    )
+    per_second = config.sample_rate / config.audio.hop
+    size, overlap = round(config.window * per_second), round(config.overlap * per_second)
+    return samplers.sample(
+        windowed(guided, x.shape[1], size, overlap), x, plan, key, solver=sampling.solver, items=items, **options
+    )

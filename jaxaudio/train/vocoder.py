@@ -1,0 +1,117 @@
+"""How vocoders are trained: HiFi-GAN's losses (Kong et al., 2020, section 2.3)."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxaudio.dsp.mel import MelConfig, log_mel
+from jaxaudio.nn.discriminators import HIFIGAN, WaveConfig, WaveDiscriminators, init_waves
+from jaxaudio.train.adversarial import (
+    DISCRIMINATOR,
+    GENERATOR,
+    Adversarial,
+    feature_loss,
+    least_squares_generator_losses,
+    least_squares_losses,
+)
+
+
+class Judged(NamedTuple):
+    """The terms of HiFi-GAN's losses; the lists have one entry per discriminator, the periods' first.
+
+    Attributes:
+      real: mean (1 - score)^2 of recorded sound.
+      fake: mean score^2 of made sound.
+      generator: mean (1 - score)^2 of made sound.
+      features: twice the summed distance of each discriminator's features.
+      real_scores: (batch, places) each.
+      real_features: outputs of every layer.
+      extra: {"spectral": ...} after both passes.
+    """
+
+    real: list[Array]
+    fake: list[Array]
+    generator: list[Array]
+    features: list[Array]
+    real_scores: list[Array]
+    real_features: list[list[Array]]
+    extra: Any
+
+
+def judge(config: WaveConfig, params: Any, extra: Any, real: Array, fake: Array) -> Judged:
+    """Runs the discriminators on recorded, then on made waveforms (batch, time)."""
+    critic = WaveDiscriminators(config)
+
+    def run(extra: Any, x: Array) -> Any:
+        return critic.apply({"params": params, **extra}, x, True, mutable=["spectral"])
+
+    (real_scores, real_features), extra = run(extra, real)
+    (fake_scores, fake_features), extra = run(extra, fake)
+    of_real, of_fake = least_squares_losses(real_scores, fake_scores)
+    features = [feature_loss([a], [b]) for a, b in zip(real_features, fake_features, strict=True)]
+    pleased = least_squares_generator_losses(fake_scores)
+    return Judged(of_real, of_fake, pleased, features, real_scores, real_features, extra)
+
+
+def vocoder_losses(
+    generate: Callable[[Any, Array], Array],
+    mel: MelConfig,
+    loss_mel: MelConfig,
+    config: WaveConfig = HIFIGAN,
+    *,
+    mel_weight: float = 45.0,
+    feature_weight: float = 1.0,
+) -> Adversarial:
+    """HiFi-GAN's losses, for `make_gan_step`.
+
+    A batch holds "waveform" (batch, time), a multiple of the hop long, and may hold "mel" (batch, frames, mels), made
+    by another model, to learn from in place of its log-mel. `extra` of the generator is {}.
+
+    Args:
+      generate: `(variables, mel) -> (batch, time)`, e.g. `hifigan.generate` with its configuration bound.
+      mel: the front-end of what the vocoder is given.
+      loss_mel: that of the spectral loss, e.g. `front_ends.HIFIGAN_16K`.
+      config: the discriminators'.
+      mel_weight: factor on the mean absolute difference of log-mels.
+      feature_weight: factor on the feature loss.
+    """
+
+    def made_by(params: Any, extra: Any, batch: dict[str, Array], key: Array, frozen: Any) -> tuple[Array, Any]:
+        sound = batch["waveform"]
+        heard = batch["mel"] if "mel" in batch else log_mel(sound, mel)
+        waveform = generate({"params": params}, heard)
+        return waveform[:, : sound.shape[1]], extra
+
+    def discriminator_loss(
+        params: Any, extra: Any, made: Array, batch: dict[str, Array], key: Array, frozen: Any
+    ) -> tuple[Array, Any]:
+        judged = judge(config, params, extra[DISCRIMINATOR], batch["waveform"], made)
+        total = sum(judged.real[1:] + judged.fake, judged.real[0])
+        return total, ({}, {**extra, DISCRIMINATOR: judged.extra})
+
+    def generator_loss(
+        made: Array, params: Any, extra: Any, batch: dict[str, Array], key: Array, frozen: Any
+    ) -> tuple[Array, Any]:
+        judged = judge(config, params, extra[DISCRIMINATOR], batch["waveform"], made)
+        spectral = mel_distance(batch["waveform"], made, loss_mel)
+        metrics = {"mel": spectral, "features": sum(judged.features), "adversary": sum(judged.generator)}
+        value = metrics["adversary"] + feature_weight * metrics["features"] + mel_weight * spectral
+        return value, (metrics, {**extra, DISCRIMINATOR: judged.extra})
+
+    return Adversarial(made_by, discriminator_loss, generator_loss)
+
+
+def mel_distance(real: Array, made: Array, config: MelConfig) -> Array:
+    """Mean absolute difference of the log-mels of two waveforms (batch, time)."""
+    return jnp.mean(jnp.abs(log_mel(real, config) - log_mel(made, config)))
+
+
+def init_vocoder(key: Array, init: Callable[[Array], Any], config: WaveConfig = HIFIGAN) -> tuple[Any, Any]:
+    """Random (params, extra) for `create_gan`; `init(key)` makes the generator's variables."""
+    of_generator, of_critic = jax.random.split(key)
+    critic = init_waves(of_critic, config)
+    params = {GENERATOR: init(of_generator)["params"], DISCRIMINATOR: critic["params"]}
+    return params, {GENERATOR: {}, DISCRIMINATOR: {k: v for k, v in critic.items() if k != "params"}}
