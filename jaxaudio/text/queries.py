@@ -11,17 +11,18 @@ from jaxaudio.text import mini
 Embed = Callable[[Sequence[str]], np.ndarray]
 
 
-def sentence_encoder(folder: str | Path = "") -> Embed:
+def sentence_encoder(folder: str | Path = "", *, allow_empty: bool = False) -> Embed:
     """The small sentence encoder as a function: sentences -> (batch, 384) unit-length embeddings.
 
     Args:
       folder: as `jaxaudio.text.mini.load` reads it; "" for the encoder in the package.
+      allow_empty: whether a sentence may be empty, as the prompt of unconditional generation is.
     """
     params, config, tokenizer = mini.load(folder) if folder else mini.load_mini()
     embed = jax.jit(mini.embed, static_argnums=1)
 
     def encode(sentences: Sequence[str]) -> np.ndarray:
-        ids, mask = tokenizer.encode(list(sentences))
+        ids, mask = tokenizer.encode(list(sentences), allow_empty=allow_empty)
         return np.asarray(embed(params, config, ids, mask))
 
     return encode

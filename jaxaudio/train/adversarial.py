@@ -10,7 +10,7 @@ from jax import Array
 
 from jaxaudio.errors import ConfigError
 from jaxaudio.train.state import TrainState
-from jaxaudio.train.step import Metrics, Step, batch_index
+from jaxaudio.train.step import Metrics, Step, batch_index, clipped, finish
 
 GENERATOR, DISCRIMINATOR = "generator", "discriminator"
 
@@ -79,6 +79,25 @@ class Adversarial(NamedTuple):
     generator_loss: Callable[[Any, Any, Any, dict[str, Array], Array, Any], Judgement]
 
 
+def prepared(losses: Adversarial, prepare: Callable[[dict[str, Array]], dict[str, Array]]) -> Adversarial:
+    """The same losses on batches that `prepare` completes first, for example with spectrograms of their waveforms."""
+
+    def generate(params: Any, extra: Any, batch: dict[str, Array], key: Array, frozen: Any) -> tuple[Any, Any]:
+        return losses.generate(params, extra, prepare(batch), key, frozen)
+
+    def discriminator_loss(
+        params: Any, extra: Any, made: Any, batch: dict[str, Array], key: Array, frozen: Any
+    ) -> Judgement:
+        return losses.discriminator_loss(params, extra, made, prepare(batch), key, frozen)
+
+    def generator_loss(
+        made: Any, params: Any, extra: Any, batch: dict[str, Array], key: Array, frozen: Any
+    ) -> Judgement:
+        return losses.generator_loss(made, params, extra, prepare(batch), key, frozen)
+
+    return Adversarial(generate, discriminator_loss, generator_loss)
+
+
 def gan_optimizer(
     generator: optax.GradientTransformation, discriminator: optax.GradientTransformation
 ) -> optax.GradientTransformation:
@@ -136,10 +155,7 @@ def make_gan_step(
         return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
 
     def updated(name: str, params: Any, gradients: Any, opt_state: Any, limit: float | None):
-        norm = optax.global_norm(gradients)
-        if limit is not None:
-            scale = jnp.minimum(1.0, limit / (norm + 1e-6))
-            gradients = jax.tree.map(lambda g: g * scale.astype(g.dtype), gradients)
+        gradients, norm = clipped(gradients, limit)
         update: Any = tx.update({name: gradients}, opt_state, params)
         updates, opt_state = update
         return {**params, name: optax.apply_updates(params[name], updates[name])}, opt_state, norm
@@ -163,22 +179,17 @@ def make_gan_step(
         value, metrics, gradients = averaged((value, metrics, pull(slope)[0]))
         params, opt_state, norm = updated(GENERATOR, params, gradients, opt_state, clip_norm)
 
-        ema = state.ema
-        if ema is not None:
-            decay = ema_decay(state.step + 1) if callable(ema_decay) else ema_decay
-            followed = {name: params[name] for name in ema}
-            ema = jax.tree.map(lambda a, p: (p + decay * (a - p)).astype(a.dtype), ema, followed)
-        new = (params, opt_state, ema, extra)
-        good = jnp.all(jnp.isfinite(jnp.stack([value, judged, norm, judge_norm])))
-        if skip_nonfinite:
-            old = (state.params, state.opt_state, state.ema, state.extra)
-            new = jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)
-        params, opt_state, ema, extra = new
         metrics = {**judge_metrics, **metrics, "loss": value, "discriminator_loss": judged}
-        metrics |= {"grad_norm": norm, "discriminator_grad_norm": judge_norm, "skipped": 1.0 - good}
-        if learning_rate is not None:
-            metrics["lr"] = jnp.asarray(learning_rate(state.step))
-        return TrainState(state.step + 1, params, opt_state, ema, extra, state.key), metrics
+        metrics |= {"grad_norm": norm, "discriminator_grad_norm": judge_norm}
+        return finish(
+            state,
+            (params, opt_state, extra),
+            metrics,
+            good=jnp.all(jnp.isfinite(jnp.stack([value, judged, norm, judge_norm]))),
+            ema_decay=ema_decay,
+            skip_nonfinite=skip_nonfinite,
+            learning_rate=learning_rate,
+        )
 
     return step
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Protocol
 import jax
 import tyro
 
+from jaxaudio.train.adversarial import Adversarial
 from jaxaudio.train.optim import Optimizer
 from jaxaudio.train.step import Loss
 from jaxaudio.train.writers import Values
@@ -40,20 +41,22 @@ class Task:
     """What a run trains, built from the (overridden) experiment when it starts.
 
     Attributes:
-      loss: `loss(axis_name)` makes the loss; the axis is "data" under pmap, for BatchNorm to average over, and None
-        otherwise.
+      loss: `loss(axis_name)` makes the loss, or the `Adversarial` losses of a GAN; the axis is "data" under pmap, for
+        BatchNorm to average over, and None otherwise.
       init: `init(key) -> (params, extra)`, a pure function of the key.
       data: the training batches.
       evaluate: `evaluate(variables) -> {name: number or Sound}`, where variables is {"params": averaged if there is an
-        average, **extra}; it must not keep them, since the next step reuses their memory.
+        average, **extra}, or what `release` makes of it; it must not keep them: the next step reuses their memory.
+      release: makes of these variables what is stored as `best` and `final`, for example without the discriminator.
       frozen: parameters that the loss needs and nothing trains.
       config: JSON-able description of the model, stored with the weights.
     """
 
-    loss: Callable[[str | None], Loss]
+    loss: Callable[[str | None], Loss | Adversarial]
     init: Callable[[jax.Array], tuple[Any, Any]]
     data: DataIterator
     evaluate: Evaluation | None = None
+    release: Callable[[dict[str, Any]], dict[str, Any]] | None = None
     frozen: Any = None
     config: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -72,6 +75,7 @@ class Experiment:
       model: the system's frozen configuration.
       data: frozen dataclass with the task's data options.
       optimizer: the optimiser and its schedule.
+      discriminator: those of the discriminator, where there is one; None for the same ones.
       accumulate: micro-batches per step.
       clip_norm: largest global gradient norm; None for no clipping.
       ema_decay: decay of the averaged parameters, warmed up; 0 for none.
@@ -97,6 +101,7 @@ class Experiment:
     model: Any = None
     data: Any = None
     optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
+    discriminator: Optimizer | None = None
     accumulate: int = 1
     clip_norm: float | None = None
     ema_decay: float = 0.0

@@ -17,6 +17,7 @@ import numpy as np
 
 from jaxaudio.errors import ConfigError, MissingError
 from jaxaudio.train import parallel, writers
+from jaxaudio.train.adversarial import Adversarial, create_gan, gan_optimizer, make_gan_step
 from jaxaudio.train.checkpoint import Checkpointer, save_params
 from jaxaudio.train.experiment import Evaluation, Experiment, Task, to_json
 from jaxaudio.train.meter import Meter
@@ -70,13 +71,17 @@ def fit(experiment: Experiment, task: Task, *, quiet: bool = False) -> Result:
     _check(experiment, task)
     out, leader = pathlib.Path(experiment.out), jax.process_index() == 0
     config = to_json(experiment)
+    adversarial = isinstance(task.loss(None), Adversarial)
     tx = experiment.optimizer.build(experiment.steps)
+    if adversarial:
+        tx = gan_optimizer(tx, (experiment.discriminator or experiment.optimizer).build(experiment.steps))
+    released = task.release or (lambda variables: variables)
     runner = parallel.data_parallel(lambda axis_name: _build_step(experiment, task, tx, axis_name), experiment.parallel)
 
     def initial() -> TrainState:
         init_key, key = jax.random.split(jax.random.key(experiment.seed))
         params, extra = task.init(init_key)
-        return create(params, extra, tx, key, ema=experiment.ema_decay > 0)
+        return (create_gan if adversarial else create)(params, extra, tx, key, ema=experiment.ema_decay > 0)
 
     with contextlib.ExitStack() as stack:
         signals = stack.enter_context(_Signals())
@@ -107,12 +112,12 @@ def fit(experiment: Experiment, task: Task, *, quiet: bool = False) -> Result:
         def evaluate(step: int, evaluation: Evaluation) -> dict[str, float]:
             nonlocal best
             meter.flush()
-            values = evaluation(state.variables)
+            values = evaluation(released(state.variables))
             write(step, values, "eval")
             numbers = writers.scalars(values)
             if experiment.best and _better(experiment.best, numbers, best):
                 best = numbers[experiment.best.lstrip("-")]
-                save_params(out / "best", state.variables, {**task.config, "step": step, "metrics": numbers})
+                save_params(out / "best", released(state.variables), {**task.config, "step": step, "metrics": numbers})
             return numbers
 
         meter = Meter(write, experiment.log_every, experiment.batch_size)
@@ -145,22 +150,24 @@ def fit(experiment: Experiment, task: Task, *, quiet: bool = False) -> Result:
                 reason = signal.Signals(stop).name if stop else "time"
                 break
         if reason == "done":
-            save_params(out / "final", state.variables, {**task.config, "step": experiment.steps, "metrics": metrics})
+            save_params(
+                out / "final", released(state.variables), {**task.config, "step": experiment.steps, "metrics": metrics}
+            )
     return Result(state, reason, metrics)
 
 
 def _build_step(experiment: Experiment, task: Task, tx: Any, axis_name: str | None):
-    return make_step(
-        task.loss(axis_name),
-        tx,
-        ema_decay=ema_warm_up(experiment.ema_decay),
-        accumulate=experiment.accumulate,
-        clip_norm=experiment.clip_norm,
-        trainable=experiment.trainable,
-        skip_nonfinite=experiment.skip_nonfinite,
-        learning_rate=experiment.optimizer.learning_rate(experiment.steps),
-        axis_name=axis_name,
-    )
+    loss = task.loss(axis_name)
+    options: dict[str, Any] = {
+        "ema_decay": ema_warm_up(experiment.ema_decay),
+        "clip_norm": experiment.clip_norm,
+        "skip_nonfinite": experiment.skip_nonfinite,
+        "learning_rate": experiment.optimizer.learning_rate(experiment.steps),
+        "axis_name": axis_name,
+    }
+    if isinstance(loss, Adversarial):
+        return make_gan_step(loss, tx, discriminator_clip_norm=experiment.clip_norm, **options)
+    return make_step(loss, tx, accumulate=experiment.accumulate, trainable=experiment.trainable, **options)
 
 
 def _check(experiment: Experiment, task: Task) -> None:
@@ -180,6 +187,8 @@ def _check(experiment: Experiment, task: Task) -> None:
         raise ConfigError(
             f"the task's config cannot be stored as JSON ({error}); make it plain numbers and strings"
         ) from None
+    if isinstance(task.loss(None), Adversarial) and (experiment.accumulate > 1 or experiment.trainable):
+        raise ConfigError("training against a discriminator has no accumulate and no trainable; leave them out")
     if experiment.best and task.evaluate is None:
         raise ConfigError(f"best={experiment.best!r} needs an evaluation, which this experiment lacks; leave it out")
 

@@ -136,30 +136,63 @@ def make_step(
         mask = None if trainable is None else path_mask(state.params, trainable)
         if mask is not None:
             grads = jax.tree.map(lambda keep, g: g if keep else jnp.zeros_like(g), mask, grads)
-        norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(grads)))
-        if clip_norm is not None:
-            scale = jnp.minimum(1.0, clip_norm / (norm + 1e-6))
-            grads = jax.tree.map(lambda g: g * scale.astype(g.dtype), grads)
+        grads, norm = clipped(grads, clip_norm)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         if mask is not None:
             updates = jax.tree.map(lambda keep, u: u if keep else jnp.zeros_like(u), mask, updates)
         params = optax.apply_updates(state.params, updates)
-        ema = state.ema
-        if ema is not None:
-            decay = ema_decay(state.step + 1) if callable(ema_decay) else ema_decay
-            ema = jax.tree.map(lambda a, p: (p + decay * (a - p)).astype(a.dtype), ema, params)
-        new = (params, opt_state, ema, extra)
-        good = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
-        if skip_nonfinite:
-            old = (state.params, state.opt_state, state.ema, state.extra)
-            new = jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)
-        params, opt_state, ema, extra = new
-        metrics = {**metrics, "grad_norm": norm, "skipped": 1.0 - good}
-        if learning_rate is not None:
-            metrics["lr"] = jnp.asarray(learning_rate(state.step))
-        return TrainState(state.step + 1, params, opt_state, ema, extra, state.key), metrics
+        metrics = {**metrics, "grad_norm": norm}
+        return finish(
+            state,
+            (params, opt_state, extra),
+            metrics,
+            good=jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm),
+            ema_decay=ema_decay,
+            skip_nonfinite=skip_nonfinite,
+            learning_rate=learning_rate,
+        )
 
     return step
+
+
+def clipped(grads: Any, limit: float | None) -> tuple[Any, jax.Array]:
+    """Gradients scaled down to a global norm, as PyTorch does it, and the norm before."""
+    norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(grads)))
+    if limit is None:
+        return grads, norm
+    scale = jnp.minimum(1.0, limit / (norm + 1e-6))
+    return jax.tree.map(lambda g: g * scale.astype(g.dtype), grads), norm
+
+
+def finish(
+    state: TrainState,
+    new: tuple[Any, Any, Any],
+    metrics: Metrics,
+    *,
+    good: jax.Array,
+    ema_decay: float | Callable[[jax.Array], jax.Array],
+    skip_nonfinite: bool,
+    learning_rate: Callable[[Any], Any] | None,
+) -> tuple[TrainState, Metrics]:
+    """The next state out of new (params, opt_state, extra): averages, and takes all of it back where it is no good.
+
+    Where the average holds only a part of the parameters, such as a GAN's generator, that part is averaged.
+    """
+    params, opt_state, extra = new
+    ema = state.ema
+    if ema is not None:
+        decay = ema_decay(state.step + 1) if callable(ema_decay) else ema_decay
+        followed = {name: params[name] for name in ema} if isinstance(ema, dict) else params
+        ema = jax.tree.map(lambda a, p: (p + decay * (a - p)).astype(a.dtype), ema, followed)
+    new_parts = (params, opt_state, ema, extra)
+    if skip_nonfinite:
+        old = (state.params, state.opt_state, state.ema, state.extra)
+        new_parts = jax.tree.map(lambda a, b: jnp.where(good, a, b), new_parts, old)
+    metrics = {**metrics, "skipped": 1.0 - good}
+    if learning_rate is not None:
+        metrics["lr"] = jnp.asarray(learning_rate(state.step))
+    params, opt_state, ema, extra = new_parts
+    return TrainState(state.step + 1, params, opt_state, ema, extra, state.key), metrics
 
 
 def batch_index(batch: dict[str, jax.Array], axis_name: str | None, accumulate: int = 1) -> jax.Array:
