@@ -8,14 +8,10 @@ time is compared as well, which other work disturbs less. Weights are random: th
 """
 
 import dataclasses
-import json
-import os
-import resource
-import statistics
-import subprocess
 import sys
-import time
 from pathlib import Path
+
+import in_turns
 
 PARTS = {"vae": ("vae-encode", "vae-decode"), "vocoder": ("vocoder",)}
 
@@ -52,20 +48,13 @@ def ours(work: str, frames: int):
 
     enable_compile_cache()  # as the command line does: compiling needs more memory than running
     module, config = (hifigan, hifigan.AUDIOLDM_16K) if work == "vocoder" else (autoencoder, autoencoder.AUDIOLDM_16K)
-    rng = np.random.default_rng(0)
-
-    def fill(shape) -> jax.Array:
-        fan_in = max(1, int(np.prod(shape[:-1])))
-        return jnp.asarray(rng.standard_normal(shape, np.float32) / np.float32(fan_in**0.5))
-
-    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), config))
-    params = jax.tree.map(lambda s: fill(s.shape), shapes)
+    params = in_turns.random_weights(jax.eval_shape(lambda: module.init(jax.random.key(0), config)))
     run, shape = {
         "vocoder": (lambda p, x: hifigan.generate(p, config, x), (1, frames, 64)),
         "vae-encode": (lambda p, x: autoencoder.encode(p, config, x)[0], (1, frames, 64, 1)),
         "vae-decode": (lambda p, x: autoencoder.decode(p, config, x), (1, frames // 4, 16, 8)),
     }[work]
-    x, run = fill(shape), jax.jit(run)
+    x, run = jnp.asarray(np.random.default_rng(1).standard_normal(shape), jnp.float32), jax.jit(run)
     return lambda: jax.block_until_ready(run(params, x))
 
 
@@ -113,46 +102,13 @@ def original(work: str, frames: int, threads: int):
     return once
 
 
-def serve(side: str, job: dict) -> None:
-    """Runs once for every line on standard input; answers with wall and processor time, and the peak memory so far."""
-    run = ours(**job) if side == "ours" else original(**job)
-    for _ in sys.stdin:
-        before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
-        run()
-        elapsed, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF)
-        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        print(json.dumps({"seconds": elapsed, "cpu": cpu, "peak": after.ru_maxrss * 1024}), flush=True)
-
-
 def pair(o: Options, work: str) -> dict:
     """Medians of each side, measured in turns."""
     job = {"work": work, "frames": round(o.seconds * 100) // 4 * 4}
     jobs = {"ours": (sys.executable, job)}
     if o.reference_python:
         jobs["original"] = (o.reference_python, {**job, "threads": o.threads})
-    workers = {}
-    for side, (python, words) in jobs.items():
-        command = [python, __file__, "--worker", side, json.dumps(words)]
-        env = {**os.environ, "JAX_PLATFORMS": os.environ.get("JAX_PLATFORMS", "cpu")}
-        workers[side] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
-    answers = {side: [] for side in workers}
-    for _ in range(o.runs + 2):  # the first two compile and warm up
-        for side, worker in workers.items():
-            worker.stdin.write("run\n")
-            worker.stdin.flush()
-            answers[side].append(json.loads(worker.stdout.readline()))
-    for worker in workers.values():
-        worker.stdin.close()
-        worker.wait()
-    return {
-        side: {
-            "seconds": statistics.median(a["seconds"] for a in found[2:]),
-            "cpu": statistics.median(a["cpu"] for a in found[2:]),
-            "first": found[0]["seconds"],
-            "peak_gb": found[-1]["peak"] / 1e9,
-        }
-        for side, found in answers.items()
-    }
+    return in_turns.measure(__file__, jobs, o.runs)
 
 
 def main(o: Options) -> None:
@@ -168,14 +124,10 @@ def main(o: Options) -> None:
             line += f", {theirs['cpu'] / mine['cpu']:.2f} by CPU time"
         print(line, flush=True)
         report.append({"what": work, **found})
-    if o.json:
-        o.json.write_text(json.dumps(report, indent=1) + "\n")
+    in_turns.save(report, o.json)
 
 
-if __name__ == "__main__":
-    if sys.argv[1:2] == ["--worker"]:
-        serve(sys.argv[2], json.loads(sys.argv[3]))
-    else:
-        import tyro
+if __name__ == "__main__" and not in_turns.worker({"ours": ours, "original": original}):
+    import tyro
 
-        main(tyro.cli(Options))
+    main(tyro.cli(Options))

@@ -8,14 +8,10 @@ Each side runs in a process of its own that has nothing else to do; warm runs al
 
 import dataclasses
 import functools
-import json
-import os
-import resource
-import statistics
-import subprocess
 import sys
-import time
 from pathlib import Path
+
+import in_turns
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,9 +43,11 @@ def ours(seconds: float, train: int):
     import jax.numpy as jnp
     import numpy as np
 
+    from jaxaudio.compile_cache import enable_compile_cache
     from jaxaudio.systems import audiosep
     from jaxaudio.train import adamw, create, data_parallel, make_step
 
+    enable_compile_cache()  # as the command line does: compiling needs more memory than running
     config = audiosep.AUDIOSEP_BASE
     rng = np.random.default_rng(0)
     shapes = jax.eval_shape(lambda: audiosep.init(jax.random.key(0), config))
@@ -105,45 +103,13 @@ def original(seconds: float, train: int, checkout: str, threads: int):
     return step
 
 
-def work(side: str, job: dict) -> None:
-    """Runs once for every line on standard input and answers with the time and the peak memory so far."""
-    run = ours(**job) if side == "ours" else original(**job)
-    for _ in sys.stdin:
-        start = time.perf_counter()
-        run()
-        elapsed = time.perf_counter() - start
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        print(json.dumps({"seconds": elapsed, "peak": peak}), flush=True)
-
-
 def pair(o: Options, seconds: float, train: int) -> dict:
     """Median time and peak memory of each side, measured in turns."""
     job = {"seconds": seconds, "train": train}
     jobs = {"ours": (sys.executable, job)}
     if o.reference:
         jobs["original"] = (o.reference_python, {**job, "checkout": str(o.reference), "threads": o.threads})
-    workers = {}
-    for side, (python, words) in jobs.items():
-        command = [python, __file__, "--worker", side, json.dumps(words)]
-        env = {**os.environ, "JAX_PLATFORMS": os.environ.get("JAX_PLATFORMS", "cpu")}
-        workers[side] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
-    answers = {side: [] for side in workers}
-    for _ in range(o.runs + 2):  # the first two compile and warm up
-        for side, worker in workers.items():
-            worker.stdin.write("run\n")
-            worker.stdin.flush()
-            answers[side].append(json.loads(worker.stdout.readline()))
-    for worker in workers.values():
-        worker.stdin.close()
-        worker.wait()
-    return {
-        side: {
-            "seconds": statistics.median(a["seconds"] for a in found[2:]),
-            "first": found[0]["seconds"],
-            "peak_gb": found[-1]["peak"] / 1e9,
-        }
-        for side, found in answers.items()
-    }
+    return in_turns.measure(__file__, jobs, o.runs)
 
 
 def main(o: Options) -> None:
@@ -161,14 +127,10 @@ def main(o: Options) -> None:
             line += f", {mine['peak_gb'] / theirs['peak_gb']:.2f} of the memory"
         print(line, flush=True)
         report.append({"what": what, **found})
-    if o.json:
-        o.json.write_text(json.dumps(report, indent=1) + "\n")
+    in_turns.save(report, o.json)
 
 
-if __name__ == "__main__":
-    if sys.argv[1:2] == ["--worker"]:
-        work(sys.argv[2], json.loads(sys.argv[3]))
-    else:
-        import tyro
+if __name__ == "__main__" and not in_turns.worker({"ours": ours, "original": original}):
+    import tyro
 
-        main(tyro.cli(Options))
+    main(tyro.cli(Options))

@@ -8,14 +8,10 @@ them.
 """
 
 import dataclasses
-import json
-import os
-import resource
-import statistics
-import subprocess
 import sys
-import time
 from pathlib import Path
+
+import in_turns
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,14 +44,8 @@ def ours(batch: int):
 
     enable_compile_cache()  # as the command line does: compiling needs more memory than running
     config = unet.AUDIOLDM_S_UNET
-    rng = np.random.default_rng(0)
-    shapes = jax.eval_shape(lambda: unet.init(jax.random.key(0), config))
-
-    def fill(leaf):
-        scale = np.float32(max(1, np.prod(leaf.shape[:-1])) ** -0.5)
-        return jnp.asarray(scale * rng.standard_normal(leaf.shape, np.float32))
-
-    params = jax.tree.map(fill, shapes)
+    params = in_turns.random_weights(jax.eval_shape(lambda: unet.init(jax.random.key(0), config)))
+    rng = np.random.default_rng(1)
     x = jnp.asarray(rng.standard_normal((batch, 256, 16, 8)), jnp.float32)
     film = jnp.asarray(rng.standard_normal((batch, 512)) / 22, jnp.float32)
     step = jax.jit(unet.predict, static_argnums=1)
@@ -92,46 +82,12 @@ def original(batch: int, threads: int):
     return run
 
 
-def work(side: str, job: dict) -> None:
-    """Runs once for every line on standard input and answers with times and the peak memory so far."""
-    run = ours(**job) if side == "ours" else original(**job)
-    for _ in sys.stdin:
-        start, cpu = time.perf_counter(), time.process_time()
-        run()
-        elapsed, cpu = time.perf_counter() - start, time.process_time() - cpu
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        print(json.dumps({"seconds": elapsed, "cpu": cpu, "peak": peak}), flush=True)
-
-
 def pair(o: Options, batch: int) -> dict:
     """Median time, processor time and peak memory of each side, measured in turns."""
     jobs = {"ours": (sys.executable, {"batch": batch})}
     if o.reference_python:
         jobs["original"] = (o.reference_python, {"batch": batch, "threads": o.threads})
-    workers = {}
-    for side, (python, words) in jobs.items():
-        command = [python, __file__, "--worker", side, json.dumps(words)]
-        env = {**os.environ, "JAX_PLATFORMS": os.environ.get("JAX_PLATFORMS", "cpu")}
-        workers[side] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
-    answers = {side: [] for side in workers}
-    for _ in range(o.runs + 2):  # the first two compile and warm up
-        for side, worker in workers.items():
-            worker.stdin.write("run\n")
-            worker.stdin.flush()
-            answers[side].append(json.loads(worker.stdout.readline()))
-    for worker in workers.values():
-        worker.stdin.close()
-        worker.wait()
-    return {
-        side: {
-            "seconds": statistics.median(a["seconds"] for a in found[2:]),
-            "fastest": min(a["seconds"] for a in found[2:]),
-            "cpu": statistics.median(a["cpu"] for a in found[2:]),
-            "first": found[0]["seconds"],
-            "peak_gb": found[-1]["peak"] / 1e9,
-        }
-        for side, found in answers.items()
-    }
+    return in_turns.measure(__file__, jobs, o.runs)
 
 
 def main(o: Options) -> None:
@@ -152,14 +108,10 @@ def main(o: Options) -> None:
             line += f", {mine['peak_gb'] / theirs['peak_gb']:.2f} of the memory"
         print(line, flush=True)
         report.append({"batch": batch, **found})
-    if o.json:
-        o.json.write_text(json.dumps(report, indent=1) + "\n")
+    in_turns.save(report, o.json)
 
 
-if __name__ == "__main__":
-    if sys.argv[1:2] == ["--worker"]:
-        work(sys.argv[2], json.loads(sys.argv[3]))
-    else:
-        import tyro
+if __name__ == "__main__" and not in_turns.worker({"ours": ours, "original": original}):
+    import tyro
 
-        main(tyro.cli(Options))
+    main(tyro.cli(Options))

@@ -10,15 +10,11 @@ starts the text encoder from the one in the package, as they start from bert-min
 import dataclasses
 import functools
 
-import jax
 import numpy as np
 
-from jaxaudio.data import open_sounds
-from jaxaudio.data.pipeline import MixtureConfig, MixturePipeline
-from jaxaudio.metrics import protocol
 from jaxaudio.systems import lassnet
 from jaxaudio.text import mini
-from jaxaudio.train import Experiment, Optimizer, Task
+from jaxaudio.train import Experiment, Optimizer, Task, separation
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,60 +46,31 @@ def build(experiment: Experiment) -> Task:
     encoder = mini.load(data.encoder) if data.encoder else mini.load_mini()
     config = dataclasses.replace(experiment.model, text=encoder.config.encoder)
     tokenizer = dataclasses.replace(encoder.tokenizer, end=())  # [CLS] and no [SEP], as published
-    clips = {split: open_sounds.open_split(data.root, split) for split in ("train", *_HELD_OUT)}
-    mixtures = MixtureConfig(
-        batch=experiment.batch_size,
-        sample_rate=config.sample_rate,
-        seconds=data.seconds,
-        low_db=data.low_db,
-        high_db=data.high_db,
-        level_db=(-12.0, 6.0),
-        place="random",
-        balance=True,
-        seed=experiment.seed,
-    )
 
     def tokens(captions):
         ids, mask = tokenizer.encode(list(captions), data.tokens)
         rest = ((0, 0), (0, data.tokens - ids.shape[1]))  # one length, so that one step is compiled
         return {"input_ids": np.pad(ids, rest, constant_values=tokenizer.pad_id), "attention_mask": np.pad(mask, rest)}
 
-    @jax.jit
     def separate(params, mixture, input_ids, attention_mask):
         condition = lassnet.embed(params, config, input_ids, attention_mask)
         return lassnet.separate(params, config, mixture, condition)
 
-    trials = {
-        split: protocol.pair_trials(
-            clips[split],
-            clips["heldout_clips"],
-            count=data.trials,
-            seconds=4.0,
-            sample_rate=config.sample_rate,
-            place="random",
-        )
-        for split in _HELD_OUT
-    }
-
-    def evaluate(params):
-        return protocol.evaluate_splits(lambda x, c: separate(params, x, **tokens(c)), trials, batch=16, wrong=True)
-
     def init(key):
-        params = lassnet.init(key, config)
-        embedder = {**params["params"]["text_embedder"], "bert_layer": encoder.params["params"]["encoder"]}
-        return {**params["params"], "text_embedder": embedder}, {"batch_stats": params["batch_stats"]}
+        variables = lassnet.init(key, config)
+        embedder = {**variables["params"]["text_embedder"], "bert_layer": encoder.params["params"]["encoder"]}
+        return {**variables, "params": {**variables["params"], "text_embedder": embedder}}
 
-    share = jax.process_index(), jax.process_count()
-    return Task(
-        loss=lambda axis_name: functools.partial(lassnet.loss, config=config, axis_name=axis_name),
+    return separation.task(
+        experiment,
+        config=config,
+        text=tokens,
+        separate=separate,
+        loss=functools.partial(lassnet.loss, config=config),
         init=init,
-        data=iter(MixturePipeline(clips["train"], mixtures, text=tokens, share=share)),
-        evaluate=evaluate,
-        config={"system": "lassnet", "config": dataclasses.asdict(config)},
+        about={"system": "lassnet", "config": dataclasses.asdict(config)},
     )
 
-
-_HELD_OUT = ("heldout_clips", "heldout_concepts")
 
 EXPERIMENT = Experiment(
     build=build,

@@ -9,15 +9,11 @@ Queries are sentence embeddings, so that wordings which never occurred in traini
 import dataclasses
 import functools
 
-import jax
 import numpy as np
 
-from jaxaudio.data import open_sounds
-from jaxaudio.data.pipeline import MixtureConfig, MixturePipeline
-from jaxaudio.metrics import protocol
 from jaxaudio.systems import audiosep
 from jaxaudio.text import queries
-from jaxaudio.train import Experiment, Optimizer, Task
+from jaxaudio.train import Experiment, Optimizer, Task, separation
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,58 +39,24 @@ class Data:
 
 def build(experiment: Experiment) -> Task:
     """Sounds, captions as embeddings, the U-Net, and trials on held-out clips and concepts."""
-    data, config = experiment.data, experiment.model
-    embed = queries.cached(queries.sentence_encoder(data.encoder))
-    clips = {split: open_sounds.open_split(data.root, split) for split in ("train", *_HELD_OUT)}
-    mixtures = MixtureConfig(
-        batch=experiment.batch_size,
-        sample_rate=config.sample_rate,
-        seconds=data.seconds,
-        low_db=data.low_db,
-        high_db=data.high_db,
-        level_db=(-12.0, 6.0),
-        place="random",
-        balance=True,
-        seed=experiment.seed,
-    )
+    config, embed = experiment.model, queries.cached(queries.sentence_encoder(experiment.data.encoder))
 
     def condition(captions):
         return {"condition": np.asarray(embed(captions))}
 
-    @jax.jit
     def separate(params, mixture, condition):
         return audiosep.separate(params, config, mixture, condition)
 
-    trials = {
-        split: protocol.pair_trials(
-            clips[split],
-            clips["heldout_clips"],
-            count=data.trials,
-            seconds=4.0,
-            sample_rate=config.sample_rate,
-            place="random",
-        )
-        for split in _HELD_OUT
-    }
-
-    def evaluate(params):
-        return protocol.evaluate_splits(lambda x, c: separate(params, x, embed(c)), trials, batch=16, wrong=True)
-
-    def init(key):
-        params = audiosep.init(key, config)
-        return params["params"], {"batch_stats": params["batch_stats"]}
-
-    share = jax.process_index(), jax.process_count()
-    return Task(
-        loss=lambda axis_name: functools.partial(audiosep.loss, config=config, objective="snr", axis_name=axis_name),
-        init=init,
-        data=iter(MixturePipeline(clips["train"], mixtures, text=condition, share=share)),
-        evaluate=evaluate,
-        config={"system": "audiosep", "config": dataclasses.asdict(config), "text": {"kind": "mini"}},
+    return separation.task(
+        experiment,
+        config=config,
+        text=condition,
+        separate=separate,
+        loss=functools.partial(audiosep.loss, config=config, objective="snr"),
+        init=lambda key: audiosep.init(key, config),
+        about={"system": "audiosep", "config": dataclasses.asdict(config), "text": {"kind": "mini"}},
     )
 
-
-_HELD_OUT = ("heldout_clips", "heldout_concepts")
 
 EXPERIMENT = Experiment(
     build=build,

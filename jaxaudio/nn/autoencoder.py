@@ -16,8 +16,8 @@ from jax import Array
 from jaxaudio.convert.rules import Rule, conv2d
 from jaxaudio.errors import UsageError
 from jaxaudio.nn.attention import attend
-from jaxaudio.nn.conv import Pointwise
-from jaxaudio.nn.resnet import Conv3x3, Downsample, GroupNorm, ResnetBlock, Upsample
+from jaxaudio.nn.conv import Conv3x3, Pointwise
+from jaxaudio.nn.resnet import Downsample, GroupNorm, ResnetBlock, Upsample
 
 _LOGVAR_RANGE = (-30.0, 20.0)
 

@@ -1,10 +1,14 @@
 """Two-dimensional convolutions, written as what runs fastest."""
 
+import math
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
+
+from jaxaudio.nn import winograd
+from jaxaudio.nn.direct import convolve1d, convolve2d, repeated, shares
 
 
 class Pointwise(nn.Module):
@@ -26,37 +30,78 @@ class Pointwise(nn.Module):
         channels = sum(part.shape[-1] for part in parts)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (1, 1, channels, self.features))[0, 0]
         y = self.param("bias", nn.initializers.zeros, (self.features,)).astype(parts[0].dtype)
-        start = 0
-        for part in parts:
-            y = y + part @ kernel[start : start + part.shape[-1]].astype(part.dtype)
-            start += part.shape[-1]
+        for part, k in zip(parts, shares(kernel, parts, 0), strict=True):
+            y = y + part @ k.astype(part.dtype)
         return y
 
 
 class Conv3x3(nn.Module):
-    """3x3 convolution without bias that keeps the size of its maps.
+    """3x3 convolution that keeps the size of its maps.
 
     Attributes:
       features: output channels.
+      bias: add one.
+      repeat: of the input with every position repeated to two by two.
+      fast: where that is faster, save multiplications at the cost of a digit of float32's precision.
     """
 
     features: int
+    bias: bool = True
+    repeat: bool = False
+    fast: bool = True
 
     @nn.compact
     def __call__(self, *parts: Array) -> Array:
-        """Maps (batch, time, frequency, channels) to (batch, time, frequency, features).
+        """Maps (batch, time, frequency, channels) to (batch, time, frequency, features), twice the size if repeated.
 
         Several parts stand for their concatenation along the channels, which is then never written to memory.
         """
         channels = sum(part.shape[-1] for part in parts)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (3, 3, channels, self.features))
-        layout = ("NHWC", "HWIO", "NHWC")
-        ends = np.cumsum([part.shape[-1] for part in parts])[:-1]
-        made = [
-            jax.lax.conv_general_dilated(part, k.astype(part.dtype), (1, 1), "SAME", dimension_numbers=layout)
-            for part, k in zip(parts, jnp.split(kernel, ends, 2), strict=True)
-        ]
-        return sum(made[1:], made[0])
+        convolved = convolve_repeated if self.repeat else convolve
+        kernels = shares(kernel, parts, 2)
+        made = [convolved(x, k.astype(x.dtype), fast=self.fast) for x, k in zip(parts, kernels, strict=True)]
+        y = sum(made[1:], made[0])
+        return y + self.param("bias", nn.initializers.zeros, (self.features,)).astype(y.dtype) if self.bias else y
+
+
+def convolve(x: Array, kernel: Array, *, fast: bool = True) -> Array:
+    """3x3 convolution that keeps (time, frequency), zeros beyond the edges, by the fastest way.
+
+    Args:
+      x: (batch, time, frequency, channels).
+      kernel: (3, 3, channels, features).
+      fast: see `Conv3x3`.
+    """
+    if not fast or not _many_channels(x, kernel):
+        return convolve2d(x, kernel)
+    # Transforming the kernel doubles it, which pays when many positions share it.
+    on_cpu = winograd.convolve if math.prod(x.shape[:3]) >= 1024 else _by_columns
+    return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=convolve2d)
+
+
+def convolve_repeated(x: Array, kernel: Array, *, fast: bool = True) -> Array:
+    """`convolve` of x with every position repeated to two by two."""
+
+    def plain(x: Array, kernel: Array) -> Array:
+        return convolve2d(repeated(x), kernel)
+
+    if not fast or not _many_channels(x, kernel):
+        return plain(x, kernel)
+    return jax.lax.platform_dependent(x, kernel, cpu=winograd.upsampled, default=plain)
+
+
+def _many_channels(x: Array, kernel: Array) -> bool:
+    return min(kernel.shape[2:]) >= 128 and x.dtype != jnp.bfloat16
+
+
+def _by_columns(x: Array, kernel: Array) -> Array:
+    """Frequency neighbours become channels, time a dilated axis: XLA's library for CPUs is slow at deep, small maps."""
+    batch, time, freq, channels = x.shape
+    padded = jnp.pad(x, ((0, 0), (0, 0), (1, 1), (0, 0)))
+    x = jnp.concatenate([padded[:, :, i : i + freq] for i in range(3)], -1).reshape(batch, time * freq, 3 * channels)
+    y = convolve1d(x, kernel.reshape(3, 3 * channels, -1), (freq, freq), freq)
+    return y.reshape(batch, time, freq, -1)
 
 
 class TiledTranspose(nn.Module):

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxaudio.nn import winograd
+from jaxaudio.nn.direct import convolve1d
 
 _INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # torch's default for convolutions
 
@@ -59,7 +60,7 @@ class Transpose1d(nn.Module):
         taps = -(-self.width // self.stride)
         kernel = jnp.pad(kernel, ((0, taps * self.stride - self.width), (0, 0), (0, 0)))
         kernel = kernel.reshape(taps, self.stride, channels, self.features)[::-1].transpose(0, 2, 1, 3)
-        y = convolve(x, kernel.reshape(taps, channels, -1), (taps - 1, taps - 1))
+        y = convolve1d(x, kernel.reshape(taps, channels, -1), (taps - 1, taps - 1))
         y = y.reshape(batch, (time + taps - 1) * self.stride, self.features)
         return y[:, self.crop : (time - 1) * self.stride + self.width - self.crop] + bias
 
@@ -70,7 +71,7 @@ def _same(x: Array, kernel: Array, dilation: int, fast: bool) -> Array:
     reach = (width - 1) * dilation // 2
 
     def direct(x: Array, kernel: Array) -> Array:
-        return convolve(x, kernel, (reach, reach), dilation)
+        return convolve1d(x, kernel, (reach, reach), dilation)
 
     def saving(x: Array, kernel: Array) -> Array:
         # Positions that the dilation keeps apart become a second axis, without moving anything.
@@ -82,10 +83,3 @@ def _same(x: Array, kernel: Array, dilation: int, fast: bool) -> Array:
     if not fast or min(inputs, features) < 256 or width < 7 or x.dtype == jnp.bfloat16:
         return direct(x, kernel)
     return jax.lax.platform_dependent(x, kernel, cpu=saving, default=direct)
-
-
-def convolve(x: Array, kernel: Array, padding: tuple[int, int], dilation: int = 1) -> Array:
-    """Convolution (batch, time, channels) x (width, channels, features), with so many zeros before and after."""
-    return jax.lax.conv_general_dilated(
-        x, kernel, (1,), (padding,), rhs_dilation=(dilation,), dimension_numbers=("NWC", "WIO", "NWC")
-    )

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
+
+from jaxaudio.nn.direct import shares
 
 
 class BatchNorm(nn.Module):
@@ -40,7 +41,6 @@ class BatchNorm(nn.Module):
     @nn.compact
     def parts(self, xs: Sequence[Array], train: bool = False, *, beta: Array | None = None) -> list[Array]:
         """Normalises each of `xs`, which stand for their concatenation along the channels; that is never written."""
-        ends = np.cumsum([x.shape[-1] for x in xs])[:-1]
         channels = sum(x.shape[-1] for x in xs)
         weight = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
@@ -59,7 +59,7 @@ class BatchNorm(nn.Module):
         shift = bias - mean * scale
         if beta is not None:
             shift = (shift + beta).reshape(beta.shape[0], *[1] * (xs[0].ndim - 2), channels)
-        affine = zip(xs, jnp.split(scale, ends), jnp.split(shift, ends, -1), strict=True)
+        affine = zip(xs, shares(scale, xs), shares(shift, xs), strict=True)
         return [x * a.astype(x.dtype) + b.astype(x.dtype) for x, a, b in affine]
 
     def _moments(self, x: Array) -> tuple[Array, Array]:

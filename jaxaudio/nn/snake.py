@@ -47,7 +47,8 @@ class SmoothSnake(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """(batch, time, channels) -> the same."""
-        taps = (2 * low_pass_filter()).astype(np.float32)  # doubling the rate halves the level
+        wide = jnp.promote_types(x.dtype, jnp.float32)
+        taps = (2 * low_pass_filter()).astype(wide)  # doubling the rate halves the level
         time, reach = x.shape[1], _TAPS // 4
         padded = jnp.pad(x, ((0, 0), (reach, reach), (0, 0)), mode="edge")
 
@@ -59,12 +60,12 @@ class SmoothSnake(nn.Module):
             return functools.reduce(jnp.add, parts)
 
         even, odd = SnakeBeta(self.log_scale, name="act")(between(0), between(1))
-        return _decimate(even, odd)
+        return _decimate(even, odd).astype(x.dtype)
 
 
 def _decimate(even: Array, odd: Array) -> Array:
     """Low-pass and drop every second sample of a signal given by its even and its odd ones, its ends repeated."""
-    taps, time, reach = low_pass_filter().astype(np.float32), even.shape[1], _TAPS // 4
+    taps, time, reach = low_pass_filter().astype(even.dtype), even.shape[1], _TAPS // 4
     first, last = even[:, :1], odd[:, -1:]
     # Of the taps, 0, 2, ... fall on odd samples from t - 3 on, and 1, 3, ... on even ones from t - 2 on.
     odd = jnp.concatenate([first] * reach + [odd] + [last] * (reach - 1), axis=1)

@@ -19,8 +19,9 @@ from jax import Array
 from jaxaudio.convert.rules import Rule, conv2d, linear, prefixed
 from jaxaudio.errors import ConfigError
 from jaxaudio.nn import spatial_transformer
-from jaxaudio.nn.conv import Pointwise
-from jaxaudio.nn.resnet import Conv3x3, Downsample, GroupNorm
+from jaxaudio.nn.conv import Conv3x3, Pointwise
+from jaxaudio.nn.direct import repeated
+from jaxaudio.nn.resnet import Downsample, GroupNorm
 from jaxaudio.nn.spatial_transformer import SpatialTransformer
 
 Params = Any
@@ -41,6 +42,8 @@ class UNetConfig:
       depth: transformer blocks in each spatial transformer.
       head_dim: channels of an attention head, as trained.
       film: width of the vector that conditions every residual block together with the time; None for none.
+      film_scale: factor on that vector. One of unit length is next to nothing to a fresh linear layer, and the network
+        ignores it for a long time; the root of its width makes it heard from the first step.
       diffusers_compat: eight heads everywhere, as the published diffusers configurations of these weights have it. They
         compute another network than the one that was trained.
       dtype: compute dtype, "float32" or "bfloat16"; norms and softmax stay float32.
@@ -55,6 +58,7 @@ class UNetConfig:
     depth: int = 1
     head_dim: int = 32
     film: int | None = None
+    film_scale: float = 1.0
     diffusers_compat: bool = False
     dtype: str = "float32"
 
@@ -127,7 +131,7 @@ class _Upsample(nn.Module):
     def __call__(self, x: Array, size: tuple[int, ...]) -> Array:
         twice = 2 * x.shape[1], 2 * x.shape[2]
         if size != twice:  # the skip was odd: its last position has no pair
-            x = x.repeat(2, 1).repeat(2, 2)[:, : size[0], : size[1]]
+            x = repeated(x)[:, : size[0], : size[1]]
         return Conv3x3(self.features, repeat=size == twice, name="conv")(x)
 
 
@@ -233,7 +237,7 @@ class UNet(nn.Module):
         emb = _TimeEmbedding(4 * c.channels[0], name="time_embedding")(waves)
         made["time_embedding"] = emb
         if film is not None:
-            y = nn.Dense(4 * c.channels[0], dtype=wide, name="class_embedding")(film.astype(wide))
+            y = nn.Dense(4 * c.channels[0], dtype=wide, name="class_embedding")(c.film_scale * film.astype(wide))
             emb = jnp.concatenate([emb, y], -1)
         emb = nn.silu(emb).astype(dtype)
 

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxaudio.nn.direct import convolve1d
+
 _TILE = 4
 _LARGE = 10_000_000  # numbers of an input that are transformed at once
 _POINTS = (0, 1, -1, Fraction(1, 2), -2, 2)  # where the polynomials are multiplied, besides infinity
@@ -76,19 +78,14 @@ def _product(x: Array, kernel: Array) -> Array:
 
 def _along_time(x: Array, kernel: Array, tiles: int) -> Array:
     batch, _, freq, channels = x.shape
-    y = _convolve1d(x.reshape(batch, -1, channels), kernel, (0, 0), freq)
+    y = convolve1d(x.reshape(batch, -1, channels), kernel, (0, 0), freq)
     return y.reshape(batch, tiles, freq, -1)
 
 
 def _along_frequency(x: Array, kernel: Array) -> Array:
     reach = kernel.shape[0] // 2
-    y = _convolve1d(x.reshape(-1, *x.shape[2:]), kernel, (reach, reach), 1)
+    y = convolve1d(x.reshape(-1, *x.shape[2:]), kernel, (reach, reach))
     return y.reshape(*x.shape[:3], -1)
-
-
-def _convolve1d(x: Array, kernel: Array, padding: tuple[int, int], dilation: int) -> Array:
-    layout = ("NWC", "WIO", "NWC")
-    return jax.lax.conv_general_dilated(x, kernel, (1,), (padding,), None, (dilation,), layout)
 
 
 def _combine(weights: np.ndarray, terms: list[Array]) -> Array:

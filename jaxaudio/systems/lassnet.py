@@ -125,7 +125,7 @@ class _Block(nn.Module):
         for i in (1, 2):
             norm = BatchNorm(momentum=self.momentum, axis_name=self.axis_name, name=f"bn{i}")
             active = [nn.leaky_relu(x, _SLOPE) for x in norm.parts(parts, train)]
-            x = Conv3x3(self.features, name=f"conv{i}")(*active)
+            x = Conv3x3(self.features, bias=False, fast=not train, name=f"conv{i}")(*active)
             parts = (_Film(self.features, name=f"film{i}")(x, condition),)
         return skip + parts[0]
 

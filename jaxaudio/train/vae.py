@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxaudio.nn import autoencoder
+from jaxaudio.nn.conv import convolve
 from jaxaudio.nn.discriminators import PATCH_GAN, PatchConfig, PatchGAN
-from jaxaudio.nn.resnet import convolve
 from jaxaudio.train.adversarial import (
     DISCRIMINATOR,
     GENERATOR,

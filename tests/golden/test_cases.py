@@ -10,11 +10,12 @@ from tests.golden.cases.unet import BY_HAND
 HERE = Path(__file__).parent
 FILES = sorted(path for path in HERE.glob("*/io*.npz") if path.parent.name not in BY_HAND)
 
-MISSED = {"flowsep_bigvgan": 2.5e-4}
-"""Cases that miss the 1e-4 asked for, which `tests.parity` therefore fails, and what they are held to meanwhile.
+ROUNDED = {"flowsep_bigvgan": {"wav": 2.5e-4, "conv_post": 2.5e-4}}
+"""Tensors that the original's own rounding keeps from the 1e-4 asked for, and what they are held to.
 
-BigVGAN's periodic activations magnify rounding at every layer. That this is all there is to it rests on our own float64
-run alone.
+BigVGAN's periodic activations magnify rounding at every layer. The original run in float64 is 1.6e-4 from the waveform
+stored, which is its float32; run again in float32 it is 1.2e-4 from it, and 1.8e-4 without oneDNN. Ours in float32 is
+1.0e-4 from the original in float64, and by that 1.9e-4 from the stored. In float64 both are the same: io_float64.npz.
 """
 
 
@@ -39,8 +40,8 @@ def test_nothing_is_missing():
 def test_case(io):
     rows, _ = parity.compare(io.parent, io)
     assert rows
-    allowed = MISSED.get(io.parent.name, 0.0)
-    assert [row for row in rows if row[1] > max(row[3], allowed)] == []
+    allowed = ROUNDED.get(io.parent.name, {})
+    assert [row for row in rows if row[1] > max(row[3], allowed.get(row[0], 0.0))] == []
 
 
 def test_a_changed_reference_is_noticed(tmp_path):

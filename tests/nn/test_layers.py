@@ -58,9 +58,9 @@ def test_pointwise_of_parts_is_that_of_their_concatenation():
 
 
 def test_conv3x3_of_parts_is_that_of_their_concatenation():
-    params = Conv3x3(7).init(jax.random.key(1), jnp.asarray(X))
-    whole = Conv3x3(7).apply(params, jnp.asarray(X))
-    parts = Conv3x3(7).apply(params, jnp.asarray(X[..., :2]), jnp.asarray(X[..., 2:]))
+    params = Conv3x3(7, bias=False).init(jax.random.key(1), jnp.asarray(X))
+    whole = Conv3x3(7, bias=False).apply(params, jnp.asarray(X))
+    parts = Conv3x3(7, bias=False).apply(params, jnp.asarray(X[..., :2]), jnp.asarray(X[..., 2:]))
     kernel = np.asarray(params["params"]["kernel"])
     np.testing.assert_allclose(whole[1, 2, 0], np.einsum("uvi,uvio->o", X[1, 1:4, :2], kernel[:, 1:]), atol=1e-5)
     np.testing.assert_allclose(parts, whole, atol=1e-5)

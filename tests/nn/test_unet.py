@@ -12,7 +12,7 @@ import pytest
 
 from jaxaudio.convert.rules import convert, count, flatten, prefixed
 from jaxaudio.errors import ConfigError
-from jaxaudio.nn import resnet, unet
+from jaxaudio.nn import conv, unet
 from jaxaudio.nn.unet import UNetConfig
 from tests.precision import double_precision
 
@@ -103,7 +103,7 @@ def test_repeating_to_an_odd_size_is_nearest_resizing():
     params = layer.init(jax.random.key(0), x, (7, 4))
     rows, columns = np.arange(7) * 4 // 7, np.arange(4) * 2 // 4
     resized = x[:, rows][:, :, columns]
-    expected = resnet.Conv3x3(8).apply({"params": params["params"]["conv"]}, resized)
+    expected = conv.Conv3x3(8).apply({"params": params["params"]["conv"]}, resized)
     np.testing.assert_allclose(layer.apply(params, x, (7, 4)), expected, atol=1e-5)
 
 
@@ -120,7 +120,7 @@ def test_small_deep_maps_are_convolved_exactly():
     x, kernel = rng.standard_normal((2, 6, 3, 128)), rng.standard_normal((3, 3, 128, 130)) / 34
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     expected = sum(padded[:, i : i + 6, j : j + 3] @ kernel[i, j] for i in range(3) for j in range(3))
-    y = jax.jit(resnet.convolve)(jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32))
+    y = jax.jit(conv.convolve)(jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32))
     np.testing.assert_allclose(y, expected, atol=1e-5)
 
 

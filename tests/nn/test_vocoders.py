@@ -46,10 +46,11 @@ def test_published_vocoders_add_samples_that_are_cropped(config, added):
     assert whole.shape == (1, 7 * config.hop + added)
 
 
-def test_bfloat16_stays_close_and_returns_float32():
-    params = filled(hifigan, SMALL)
-    exact = hifigan.generate(params, SMALL, MEL)
-    rough = hifigan.generate(params, dataclasses.replace(SMALL, dtype="bfloat16"), MEL)
+@pytest.mark.parametrize("module", [hifigan, bigvgan])
+def test_bfloat16_stays_close_and_returns_float32(module):
+    params = filled(module, SMALL)
+    exact = module.generate(params, SMALL, MEL)
+    rough = module.generate(params, dataclasses.replace(SMALL, dtype="bfloat16"), MEL)
     assert rough.dtype == jnp.float32
     assert np.linalg.norm(rough - exact) < 0.05 * np.linalg.norm(exact)
 

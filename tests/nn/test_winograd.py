@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxaudio.nn import conv1d, resnet, winograd
+from jaxaudio.nn import conv, conv1d, winograd
+from jaxaudio.nn.direct import convolve1d
 from tests.precision import double_precision
 
 RNG = np.random.default_rng(0)
@@ -65,7 +66,7 @@ def test_waiting_changes_nothing_not_even_beside_infinities():
 @pytest.mark.parametrize("repeat", [False, True])
 def test_layers_with_many_channels_take_the_fast_way_and_agree(repeat):
     x = draw(1, 48, 24, 128)
-    layer = resnet.Conv3x3(128, repeat=repeat)
+    layer = conv.Conv3x3(128, repeat=repeat)
     params = {"params": {"kernel": draw(3, 3, 128, 128) / 34, "bias": draw(128)}}
     wide = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2) if repeat else x
     expected = direct(wide, params["params"]["kernel"]) + params["params"]["bias"]
@@ -77,5 +78,5 @@ def test_one_dimensional_layers_with_many_channels_agree(dilation):
     x = draw(2, 50, 256)
     params = {"params": {"kernel": draw(7, 256, 256) / 42, "bias": draw(256)}}
     reach = 3 * dilation
-    expected = conv1d.convolve(x, params["params"]["kernel"], (reach, reach), dilation) + params["params"]["bias"]
+    expected = convolve1d(x, params["params"]["kernel"], (reach, reach), dilation) + params["params"]["bias"]
     assert_close(conv1d.Conv1d(256, 7, dilation).apply(params, x), expected)

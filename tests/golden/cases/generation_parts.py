@@ -16,7 +16,7 @@ from jaxaudio.train import adversarial, create, ema_warm_up, make_step
 from jaxaudio.train.optim import linear_warm_up
 from jaxaudio.train.vae import vae_losses
 from jaxaudio.train.vocoder import judge, mel_distance
-from tests.golden.cases.lassnet import thin
+from tests.golden.cases.audiosep import thin
 from tests.golden.weights import state_dict_of
 from tests.precision import double_precision
 
@@ -70,9 +70,7 @@ def vae(config: autoencoder.Config, prefix: str = "", stride: int = 8) -> Runner
 def vocoder(module: Any, config: hifigan.Config, prefix: str = "", *, channels_first: bool = False) -> Runner:
     """A vocoder, with what its upsampling adds at the end."""
 
-    def run_case(case: Mapping, keys: Mapping, inputs: Arrays) -> dict[str, np.ndarray]:
-        params = _params(module.init, config, prefixed(prefix, module.WEIGHTS), keys, case)
-        mels = jnp.asarray(inputs["mel"])
+    def run(params: Any, mels: jax.Array) -> dict[str, np.ndarray]:
         made = jax.jit(lambda p, x: module.intermediates(p, config, x))(
             params, mels.swapaxes(1, 2) if channels_first else mels
         )
@@ -85,6 +83,14 @@ def vocoder(module: Any, config: hifigan.Config, prefix: str = "", *, channels_f
                 "conv_post": _first(made["conv_post"]),
             }
         return _arrays(out)
+
+    def run_case(case: Mapping, keys: Mapping, inputs: Arrays) -> dict[str, np.ndarray]:
+        params = _params(module.init, config, prefixed(prefix, module.WEIGHTS), keys, case)
+        if "f64/wav" not in inputs:
+            return run(params, jnp.asarray(inputs["mel"]))
+        with double_precision():
+            params, mels = jax.tree.map(lambda x: jnp.asarray(x, np.float64), (params, inputs["mel"]))
+            return {f"f64/{name}": x for name, x in run(params, mels).items()}
 
     return run_case
 

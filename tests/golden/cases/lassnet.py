@@ -10,6 +10,7 @@ import numpy as np
 from jaxaudio.convert.rules import convert, to_torch
 from jaxaudio.systems import lassnet
 from jaxaudio.text import bert
+from tests.golden.cases.audiosep import thin
 from tests.golden.weights import state_dict_of
 from tests.precision import double_precision
 
@@ -89,15 +90,6 @@ def _train(case: Mapping, keys: Mapping, inputs: Arrays, dtype: Any) -> dict[str
     out |= {f"grad/{key}": thin(slopes[key]) for key in (*case["named_parameters"], *text)}
     out |= {f"bn/{key}": x for key, x in to_torch(new, lassnet.WEIGHTS, keys).items()}
     return {name: np.asarray(x) for name, x in out.items()}
-
-
-def thin(x: np.ndarray) -> np.ndarray:
-    """The part of a large tensor that the training case stores."""
-    if x.size <= 4096:
-        return x
-    if x.ndim == 2:
-        return x[::4, ::8]
-    return x[tuple(slice(None, None, max(1, size // 16)) for size in x.shape[:2])]
 
 
 CASES = {"lassnet": separation, "lassnet_train_step": train_step}

@@ -17,7 +17,7 @@ from jaxaudio.samplers import analytic, guidance, schedules
 from jaxaudio.samplers import sampling as loop
 from jaxaudio.samplers.adams import deis, lms, plms, pndm
 from jaxaudio.samplers.editing import start
-from jaxaudio.samplers.exponential import dpmpp, dpmpp_2s
+from jaxaudio.samplers.exponential import dpmpp, dpmpp_single
 from jaxaudio.samplers.first_order import ddim, ddpm, lcm
 from jaxaudio.samplers.parameterization import preconditioned
 from jaxaudio.samplers.plan import Plan
@@ -63,7 +63,7 @@ def _solver(module: str, config: Mapping, options: Mapping) -> tuple[Callable, s
         "PNDMScheduler": (plms if config.get("skip_prk_steps") else pndm, "vp", closed),
         "LCMScheduler": (lcm, "vp", closed | {"spacing": "trailing"}),
         "DPMSolverMultistepScheduler": (multistep, "vp", open_),
-        "DPMSolverSinglestepScheduler": (dpmpp_2s, "vp", open_ | {"spacing": "linspace-open"}),
+        "DPMSolverSinglestepScheduler": (dpmpp_single, "vp", open_ | {"spacing": "linspace-open"}),
         "UniPCMultistepScheduler": (bind(unipc, order=order, form=config.get("solver_type")), "vp", open_),
         "DEISMultistepScheduler": (bind(deis, order=order), "vp", open_ | {"final": "min"}),
         "EulerDiscreteScheduler": (euler, "scaled", scaled),
