@@ -42,20 +42,34 @@ class Convert:
 
     jaxaudio models convert audiosep audiosep_base_4M_steps.ckpt models/audiosep --tokenizer roberta-base
 
+    jaxaudio models convert audioldm audioldm-s-full-v2 models/audioldm-s
+
+    jaxaudio models convert flowsep v2_100k.ckpt models/flowsep --text flan-t5-large
+
     Every tensor of the checkpoint must find its place; otherwise the error lists what is left.
     """
 
-    system: tyro.conf.Positional[Literal["audiosep", "lassnet", "clap", "run"]]
+    system: tyro.conf.Positional[Literal["audiosep", "lassnet", "clap", "audioldm", "flowsep", "run"]]
     """What the checkpoint is of; "run" for the best or final folder of a training run."""
 
     checkpoint: tyro.conf.Positional[Path]
-    """The published file (.ckpt, .pt, .pth, .bin or .safetensors), or the folder of the run."""
+    """The published file (.ckpt, .pt, .pth, .bin or .safetensors), a diffusers folder, or the folder of the run."""
 
     out: tyro.conf.Positional[Path]
     """Folder to make."""
 
     tokenizer: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Folder with roberta-base's vocab.json and merges.txt, or tokenizer.json; for lassnet, bert-mini's vocab.txt."""
+    """Folder with roberta-base's vocab.json and merges.txt, or tokenizer.json; lassnet: bert-mini's vocab.txt;
+    with a T5: its tokenizer.json."""
+
+    variant: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Of audioldm: s, m, l, 48k or t5; recognised by itself, and an error where it is another."""
+
+    text: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Of audioldm and flowsep: folder with the text encoder as Hugging Face has it, where the checkpoint has none."""
+
+    diffusers_compat: bool = False
+    """Of audioldm: eight attention heads everywhere, as diffusers has it; the network was trained with others."""
 
     licence: str | None = None
     """Licence of the weights, for the record."""
@@ -127,8 +141,8 @@ def _convert(words: list[str]) -> int:
 
     dtype = np.float16 if options.half else np.float32
     if options.system == "run":
-        if options.tokenizer:
-            raise UsageError("a run has no use for --tokenizer; leave it out.")
+        if options.tokenizer or options.text or options.variant or options.diffusers_compat:
+            raise UsageError("a run has its own text encoder and variant; give no option but --licence and --half.")
         card = publish.export_training(
             options.checkpoint, options.out, licence=options.licence or "unknown", dtype=dtype
         )
@@ -138,11 +152,14 @@ def _convert(words: list[str]) -> int:
             options.checkpoint,
             options.out,
             tokenizer=options.tokenizer,
+            variant=options.variant,
+            text=options.text,
+            diffusers_compat=options.diffusers_compat,
             licence=options.licence,
             dtype=dtype,
         )
     show.say(f"{card.folder}: {card.system}, {card.sample_rate} Hz, every tensor placed", options.quiet)
-    if options.system != "run" and not options.tokenizer:
+    if options.system != "run" and not any(name.startswith(("vocab", "tokenizer")) for name in card.sha256):
         show.say("note: without --tokenizer DIR it cannot read queries", options.quiet)
     return 0
 

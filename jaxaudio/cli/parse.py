@@ -57,6 +57,15 @@ def choose(
     return actions[action](rest) or 0
 
 
+def span(text: str) -> tuple[float, float]:
+    """Seconds from and to, written as "2.0:3.5"; UsageError for anything else."""
+    try:
+        begin, end = map(float, text.split(":"))
+    except ValueError:
+        raise UsageError(f"'{text}' is no span; give seconds from and to, such as 2.0:3.5.") from None
+    return begin, end
+
+
 def _gist(told: str) -> str:
     """What the box that tyro draws says between its title and the first rule."""
     _, *lines = [line.strip(_BOX) for line in told.splitlines() if line.strip(_BOX)] or [""]

@@ -10,9 +10,9 @@ import tyro
 
 from jaxaudio import io
 from jaxaudio.cli import show
-from jaxaudio.cli.parse import parse
+from jaxaudio.cli.parse import parse, span
 from jaxaudio.errors import AudioError, UsageError
-from jaxaudio.models.registry import DEFAULT
+from jaxaudio.models.registry import DEFAULT, DEFAULT_FLOW
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,14 +43,36 @@ class Separate:
     negative: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="TEXT")] = ()
     """What to take out of the recording first, in words; can be repeated."""
 
-    model: str = DEFAULT
-    """Name of a shipped model, or path of a model's folder."""
+    model: str | None = None
+    """Name of a shipped model, or path of a model's folder. By default separation-mini, or flowsep-mini where an option
+    of generative models is given: --span, --steps, --solver, --guidance, --seed, --best-of."""
 
     chunk: Annotated[str, tyro.conf.arg(metavar="auto|off|SECONDS")] = "auto"
     """Long recordings are computed in windows: the model's own, none, or of so many seconds."""
 
     fade: Annotated[float, tyro.conf.arg(metavar="SECONDS")] = 0.0
     """Cross-fade between windows."""
+
+    span: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="FROM:TO")] = ()
+    """Seconds where the sound is, silent elsewhere; can be repeated. For generative models, as what follows."""
+
+    steps: int | None = None
+    """Steps of the sampler, exactly so many; the model's own number by default."""
+
+    solver: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Solver, such as flow-euler or flow-midpoint."""
+
+    guidance: Annotated[float | None, tyro.conf.arg(metavar="STRENGTH")] = None
+    """How much more the query counts than by itself; 1 for no more."""
+
+    seed: int | None = None
+    """The same seed gives the same sound; 0 by default."""
+
+    best_of: int | None = None
+    """Make so many and keep the best, by their agreement with the query."""
+
+    ranker: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """CLAP model that chooses; by default the model's own."""
 
     quiet: bool = False
     """Say nothing but errors."""
@@ -67,18 +89,44 @@ def run(words: Sequence[str]) -> int:
         raise UsageError("the query has no words; describe a sound: jaxaudio separate MIX 'a dog barking' -o OUT.wav")
     jobs = _jobs(options, queries)
     clock = show.Clock()
-    model = show.open_model(options.model, clock)
+    model = show.open_model(options.model or (DEFAULT_FLOW if _generative(options) else DEFAULT), clock)
     with clock.phase("load"):
+        how = _how(options, model)
         model.embed(queries)  # so that a query which cannot be read is noticed before the work begins
     records = []
     for mix, names in jobs:
         clock.seconds = {name: clock.seconds[name] for name in ("load", "compile")}
-        records += _separate(options, words, queries, model, mix, names, clock)
+        records += _separate(options, words, queries, model, how, mix, names, clock)
     if options.json:
         import json
 
         print(json.dumps(records, indent=2, ensure_ascii=False))
     return 0
+
+
+def _generative(options: Separate) -> dict[str, Any]:
+    """The options of generative models that were given."""
+    names = ("span", "steps", "solver", "guidance", "seed", "best_of", "ranker")
+    return {name: value for name in names if (value := getattr(options, name)) not in (None, ())}
+
+
+def _how(options: Separate, model: Any) -> dict[str, Any]:
+    """Keywords of the model's `separate`; UsageError for options that this kind of model does not have."""
+    given = _generative(options)
+    if model.system != "flowsep":
+        if given:
+            name = next(iter(given)).replace("_", "-")
+            raise UsageError(f"{model.name} is not generative and has no --{name}; give a --model of flowsep with it.")
+        return {"negative": options.negative or None, "chunk": options.chunk, "fade": options.fade}
+    if options.chunk != "auto" or options.fade:
+        raise UsageError("a model of flowsep cuts long audio by itself; leave --chunk and --fade out.")
+    if "span" in given:
+        given["spans"] = [span(text) for text in given.pop("span")]
+    if "ranker" in given:
+        from jaxaudio.models import load
+
+        given["ranker"] = load(given["ranker"])
+    return given | {"negative": ", ".join(options.negative)}
 
 
 Names = list[tuple[Path, Path | None]]  # of the estimate and the residual, for each query
@@ -135,6 +183,7 @@ def _separate(
     words: Sequence[str],
     queries: list[str],
     model: Any,
+    how: dict[str, Any],
     mix: Path,
     names: Names,
     clock: show.Clock,
@@ -153,11 +202,9 @@ def _separate(
                     sound.samples,
                     queries,
                     sample_rate=sound.sample_rate,
-                    negative=options.negative or None,
-                    chunk=options.chunk,
-                    fade=options.fade,
                     residual=options.residual is not None,
                     progress=advance,
+                    **how,
                 )
             except AudioError as error:
                 raise AudioError(f"{mix}: {error}") from error
@@ -176,7 +223,9 @@ def _separate(
             "negative": list(options.negative),
             "chunk": options.chunk,
             "fade_s": options.fade,
-            "seed": None,  # nothing random in these systems
+            "seed": (options.seed or 0) if model.system == "flowsep" else None,  # nothing random in the others
+            **({"sampling": dataclasses.asdict(model.sampling)} if model.system == "flowsep" else {}),
+            **_generative(options),
             "input": {
                 "path": str(mix),
                 "sha256": digest,

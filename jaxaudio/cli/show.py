@@ -107,7 +107,7 @@ def describe(model: Any) -> dict[str, Any]:
     }
 
 
-def open_model(name: str, clock: Clock, kind: str = "separate") -> Any:
+def open_model(name: str, clock: Clock, kind: str = "separate", dtype: str | None = None) -> Any:
     """Loads a model with the compilation cache on; UsageError unless it can do `kind`."""
     from jaxaudio.compile_cache import enable_compile_cache
     from jaxaudio.errors import UsageError
@@ -117,7 +117,7 @@ def open_model(name: str, clock: Clock, kind: str = "separate") -> Any:
         clock.count_compiling()
         from jaxaudio.models import load
 
-        model = load(name)
+        model = load(name, dtype=dtype)
     if not hasattr(model, kind):
         raise UsageError(f"{name} is a model of {model.card.system}, which cannot {kind}; see jaxaudio models list.")
     return model

@@ -133,7 +133,7 @@ def convert(state: State, rules: Sequence[Rule], target: Any) -> Any:
     if problems:
         shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
         raise CheckpointError(f"The checkpoint does not fit the model: {shown}.\nIs it a checkpoint of another system?")
-    return unflatten({path: np.ascontiguousarray(filled[path], leaf.dtype) for path, leaf in leaves.items()})
+    return unflatten({path: np.asarray(filled[path], leaf.dtype, order="C") for path, leaf in leaves.items()})
 
 
 def fold_weight_norm(state: State, kept: Callable[[str], bool] = lambda _: False) -> dict[str, np.ndarray]:

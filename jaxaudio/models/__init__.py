@@ -6,13 +6,30 @@ from jaxaudio.models.registry import find, load, shipped
 
 if TYPE_CHECKING:
     from jaxaudio.models.clap import Clap
+    from jaxaudio.models.flow_separator import FlowSeparator
     from jaxaudio.models.folder import Card, read_card, read_weights, write
+    from jaxaudio.models.generator import Generator
+    from jaxaudio.models.requests import Options
     from jaxaudio.models.separator import Separator
 
-__all__ = ["Card", "Clap", "Separator", "find", "load", "read_card", "read_weights", "shipped", "write"]
+__all__ = [
+    "Card",
+    "Clap",
+    "FlowSeparator",
+    "Generator",
+    "Options",
+    "Separator",
+    "find",
+    "load",
+    "read_card",
+    "read_weights",
+    "shipped",
+    "write",
+]
 
 _HOMES = {"Card": "folder", "read_card": "folder", "read_weights": "folder", "write": "folder"}
-_HOMES |= {"Clap": "clap", "Separator": "separator"}
+_HOMES |= {"Clap": "clap", "FlowSeparator": "flow_separator", "Generator": "generator"}
+_HOMES |= {"Options": "requests", "Separator": "separator"}
 
 
 def __getattr__(name: str) -> Any:

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxaudio.models.encoders import TextEncoder, open_encoder
+from jaxaudio.models.encoders import TextEncoder, clap_config, open_encoder
 from jaxaudio.models.folder import Card, read_weights
-from jaxaudio.models.separator import as_channels, as_rate, as_texts, resampled
+from jaxaudio.models.inputs import as_channels, as_rate, as_texts, resampled
 from jaxaudio.text import clap
 
 
@@ -58,12 +58,13 @@ def _listen() -> Any:
 
 
 def open_clap(card: Card) -> Clap:
-    """Reads the weights of a CLAP model; see `jaxaudio.load`."""
+    """Reads the weights of a CLAP model, or of the CLAP in another model; see `jaxaudio.load`."""
+    config = clap_config(card)
     return Clap(
         name=card.name,
-        config=card.config,
+        config=config,
         params=jax.device_put(read_weights(card, ("query/",))["query"]),
-        sample_rate=card.sample_rate,
+        sample_rate=config.mel.sample_rate,
         licence=card.licence,
         source=card.source,
         card=card,

@@ -35,10 +35,12 @@ class Card:
     Attributes:
       folder: where the model is.
       name: for people.
-      system: "audiosep", "lassnet" or "clap".
+      system: a key of `systems.HOMES`.
       config: the system's `Config`.
       text: how queries become vectors: {"kind": "mini"}, the encoder in the package, or with "folder" one inside the
-        model; {"kind": "clap", "config": ...}, weights under "query"; {"kind": "own"}, a part of the system.
+        model; {"kind": "clap", "config": ...}, weights under "query", with "audio": False where it can only read;
+        {"kind": "t5", "config": ..., "tokens": 50, "reads_padding": True}, weights under "query" too, see
+        `encoders.TokenEncoder`; {"kind": "own"}, a part of the system.
       licence: of the weights.
       source: where they come from.
       sha256: of each file, by its name.
@@ -80,6 +82,8 @@ def read_card(folder: str | os.PathLike) -> Card:
     try:
         fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         system = fields["system"]
+        if system not in systems.HOMES:
+            systems.unknown(system)
         if fields.get("format", FORMAT) > FORMAT:
             raise CheckpointError(f"{folder} was written by a newer jaxaudio; upgrade jaxaudio.")
         return Card(
@@ -257,14 +261,15 @@ def _read_training(card: Card, prefixes: Sequence[str]) -> dict[str, Any]:
     from jaxaudio.train.checkpoint import load_params
 
     params, _ = load_params(card.folder)
-    flat = flatten({"separator": params})
+    stem = systems.stem(card.system)
+    flat = flatten(params if set(params) == {stem} else {stem: params})
     check_fit(card, {name: x.shape for name, x in flat.items()})
     return unflatten({name: _float32(x) for name, x in flat.items() if name.startswith(tuple(prefixes))})
 
 
 def _stored(path: str, x: Any, dtype: Any) -> np.ndarray:
     """Matrices in `dtype`; vectors stay float32: they are small, and running variances outgrow float16."""
-    x = np.ascontiguousarray(x, np.float32)
+    x = np.asarray(x, np.float32, order="C")
     if x.ndim > 1 and np.max(np.abs(x), initial=0) > np.finfo(dtype).max:
         raise CheckpointError(f"{path} holds numbers too large for {np.dtype(dtype).name}; store the model as float32.")
     return x.astype(dtype, copy=False) if x.ndim > 1 else x

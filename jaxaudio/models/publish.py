@@ -1,6 +1,7 @@
 """From published checkpoints, and from runs of our own, to model folders."""
 
 import dataclasses
+import functools
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,10 +10,10 @@ import numpy as np
 
 from jaxaudio.convert.read import read_checkpoint
 from jaxaudio.convert.rules import Rule, State, convert, prefixed
-from jaxaudio.errors import CheckpointError, MissingError, UsageError
+from jaxaudio.errors import CheckpointError, UsageError
 from jaxaudio.models import folder as folders
-from jaxaudio.models import systems
-from jaxaudio.models.encoders import read_tokenizer, tokenizer_files
+from jaxaudio.models import latent_checkpoints, systems
+from jaxaudio.models.encoders import given_tokenizer, read_tokenizer, tokenizer_files
 from jaxaudio.models.folder import Card
 
 
@@ -34,11 +35,22 @@ PUBLISHED = {
     ),
     "lassnet": Published("https://github.com/liuxubo717/LASS (LASSNet.pt)", "none given; ask its authors"),
     "clap": Published("https://github.com/LAION-AI/CLAP, or a ClapModel of Hugging Face", "see the source"),
+    "audioldm": Published(
+        "https://github.com/haoheliu/AudioLDM, or its diffusers folders", "non-commercial; see the source"
+    ),
+    "flowsep": Published("https://zenodo.org/records/13869712 (v2_100k.ckpt)", "see the source"),
 }
 
+_KINDS = {"audiosep": "clap", "lassnet": "own", "clap": "clap"}
 
-_SIGNS = {"audiosep": "ss_model.", "lassnet": "UNet.", "clap": "patch_embed.proj.weight"}
-"""What only keys of that system have in them; AudioSep, which holds CLAP, comes first."""
+_SIGNS = {
+    "audiosep": "ss_model.",
+    "lassnet": "UNet.",
+    "flowsep": "vocoder.activation_post.",
+    "audioldm": "diffusion_model.",
+    "clap": "patch_embed.proj.weight",
+}
+"""What only keys of that system have in them; those which may hold CLAP come before it."""
 
 
 def convert_checkpoint(
@@ -47,6 +59,9 @@ def convert_checkpoint(
     out: str | os.PathLike,
     *,
     tokenizer: str | os.PathLike | None = None,
+    variant: str | None = None,
+    text: str | os.PathLike | None = None,
+    diffusers_compat: bool = False,
     licence: str | None = None,
     dtype: Any = np.float32,
 ) -> Card:
@@ -55,11 +70,15 @@ def convert_checkpoint(
     Every tensor of the checkpoint is used or left out by name, and every weight of the model is filled.
 
     Args:
-      system: "audiosep" (separator and CLAP are in the one file), "lassnet" or "clap".
-      checkpoint: the published file, see `read_checkpoint`.
+      system: "audiosep" (separator and CLAP are in the one file), "lassnet", "clap", "audioldm" or "flowsep".
+      checkpoint: the published file, see `read_checkpoint`; for audioldm, a diffusers folder too.
       out: the folder to make.
-      tokenizer: folder with the vocabulary of roberta-base (vocab.json and merges.txt, or tokenizer.json) or, for
-        lassnet, of bert-mini (vocab.txt). Without it the model cannot be asked in words.
+      tokenizer: folder with the vocabulary of roberta-base (vocab.json and merges.txt, or tokenizer.json), for lassnet
+        of bert-mini (vocab.txt), where there is a T5 that of flan-t5 (tokenizer.json). It may also be in `text`, or be
+        a part of a diffusers folder. Without it the model cannot be asked in words.
+      variant: of audioldm or flowsep, see `latent_checkpoints.find`.
+      text: of audioldm or flowsep, see `latent_checkpoints.find`.
+      diffusers_compat: of audioldm: compute what the published diffusers folders do, see `UNetConfig`.
       licence: of the weights, for the model card.
       dtype: of the stored weights, float32 or float16.
 
@@ -72,25 +91,44 @@ def convert_checkpoint(
         raise UsageError(f"no published system {system!r}; give one of {', '.join(PUBLISHED)}.")
     if Path(out).exists():
         raise UsageError(f"{out} already exists; choose another folder.")
-    files = _tokenizer(system, tokenizer) if tokenizer else {}
-    state = read_checkpoint(checkpoint)
-    config, text, rules = _plan(system, state)
+    latent = system in systems.LATENT
+    if not latent and (variant or text or diffusers_compat):
+        raise UsageError(f"{system} has no variants and needs no text encoder from elsewhere; leave these options out.")
+    if diffusers_compat and system != "audioldm":
+        raise UsageError(f"there is no diffusers folder of {system} to agree with; leave --diffusers-compat out.")
+    files = given_tokenizer(Path(tokenizer), _KINDS[system]) if tokenizer and not latent else {}
+    if latent:
+        check = functools.partial(_check_system, system)
+        found = latent_checkpoints.find(
+            system, checkpoint, check, variant=variant, text=text, diffusers_compat=diffusers_compat
+        )
+        state, config, about, rules = found[:4]
+        if tokenizer:
+            files = given_tokenizer(Path(tokenizer), about["kind"])
+        else:
+            places = (tokenizer_files(place, about["kind"]) for place in found.tokenizer)
+            files = next(filter(None, places), {})
+    else:
+        state = read_checkpoint(checkpoint)
+        config, about, rules = _plan(system, state)
     if files:
-        read_tokenizer(files, system, config)  # so that a wrong vocabulary is noticed now
-    weights = convert(state, rules, systems.shapes(system, config, text))
-    known = PUBLISHED[system]
+        read_tokenizer(files, system, config, about)  # so that a wrong vocabulary is noticed now
+    weights = convert(state, rules, systems.shapes(system, config, about))
+    known, path = PUBLISHED[system], Path(checkpoint)
     return folders.write(
         out,
         name=Path(out).name,
         system=system,
         config=config,
         weights=weights,
-        text=text,
+        text=about,
         licence=licence or known.licence,
         source=known.source,
         files=files,
         dtype=dtype,
-        about={"checkpoint": Path(checkpoint).name, "checkpoint_sha256": folders.sha256(checkpoint)},
+        about={"checkpoint": path.name}
+        | ({"checkpoint_sha256": folders.sha256(path)} if path.is_file() else {})
+        | ({"variant": variant} if variant else {}),
     )
 
 
@@ -127,10 +165,7 @@ def export_training(
 def _plan(system: str, state: State) -> tuple[Any, dict[str, Any], tuple[Rule, ...]]:
     """The configuration, the kind of text encoder and the rules for a state dict, told by the shapes in it."""
     home = systems.module(system)
-    like = next((name for name, sign in _SIGNS.items() if any(sign in key for key in state)), None)
-    if like != system:
-        guess = f"; it looks like one of {like}" if like else ""
-        raise CheckpointError(f"this is no checkpoint of {system}{guess}. Give one of {PUBLISHED[system].source}.")
+    _check_system(system, state)
     if system == "lassnet":
         return home.LASSNET, {"kind": "own"}, prefixed("", home.WEIGHTS, "separator")
     if system == "clap":
@@ -163,9 +198,8 @@ def _clap_config(state: State) -> Any:
     )
 
 
-def _tokenizer(system: str, folder: str | os.PathLike) -> dict[str, Path]:
-    files = tokenizer_files(Path(folder), system)
-    if not files:
-        wanted = "vocab.txt" if system == "lassnet" else "vocab.json and merges.txt, or tokenizer.json"
-        raise MissingError(f"{folder} does not hold {wanted}; give a folder that does.")
-    return files
+def _check_system(system: str, state: State) -> None:
+    like = next((name for name, sign in _SIGNS.items() if any(sign in key for key in state)), None)
+    if like != system:
+        guess = f"; it looks like one of {like}" if like else ""
+        raise CheckpointError(f"this is no checkpoint of {system}{guess}. Give one of {PUBLISHED[system].source}.")

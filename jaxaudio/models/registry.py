@@ -1,5 +1,7 @@
 """From a name or a path to a model."""
 
+import dataclasses
+import importlib
 import os
 from pathlib import Path
 from typing import Any
@@ -7,6 +9,18 @@ from typing import Any
 from jaxaudio.errors import MissingError, UsageError
 
 DEFAULT = "separation-mini"
+
+DEFAULT_GENERATOR = "audioldm-mini"
+
+DEFAULT_FLOW = "flowsep-mini"
+
+_OPENERS = {
+    "audiosep": ("separator", "open_separator"),
+    "lassnet": ("separator", "open_separator"),
+    "clap": ("clap", "open_clap"),
+    "audioldm": ("generator", "open_generator"),
+    "flowsep": ("flow_separator", "open_flow_separator"),
+}
 
 ASSETS = Path(__file__).parents[1] / "assets"
 
@@ -37,30 +51,35 @@ def find(name_or_path: str | os.PathLike) -> Path:
     return path
 
 
-def load(name_or_path: str | os.PathLike = DEFAULT) -> Any:
+def load(name_or_path: str | os.PathLike = DEFAULT, *, dtype: str | None = None) -> Any:
     """Loads a model, ready to use.
 
     Args:
       name_or_path: a shipped model ("separation-mini"), a folder that `jaxaudio models convert` made, or the `best` or
         `final` folder of a training run.
+      dtype: what a system that samples latents (audioldm, flowsep) computes in, "float32" or "bfloat16", which is
+        faster on accelerators; by default what its configuration says. Weights stay float32.
 
     Returns:
-      A `jaxaudio.models.Separator` (systems audiosep and lassnet) or `jaxaudio.models.Clap`.
+      By its system, a `jaxaudio.models.Separator` (audiosep, lassnet), `FlowSeparator` (flowsep), `Generator`
+      (audioldm) or `Clap`.
 
     Raises:
       MissingError: there is no such model.
       CheckpointError: it is truncated, altered, or does not fit its configuration.
+      UsageError: a dtype that cannot be.
     """
+    from jaxaudio.models import systems
     from jaxaudio.models.folder import read_card
 
     card = read_card(find(name_or_path))
-    if card.system == "clap":
-        from jaxaudio.models.clap import open_clap
-
-        return open_clap(card)
-    from jaxaudio.models.separator import open_separator
-
-    return open_separator(card)
+    module, function = _OPENERS[card.system]
+    model = getattr(importlib.import_module(f"jaxaudio.models.{module}"), function)(card)
+    if dtype is None:
+        return model
+    if card.system not in systems.LATENT:
+        raise UsageError(f"a model of {card.system} computes in float32; leave dtype out.")
+    return dataclasses.replace(model, config=systems.in_dtype(card.config, dtype))
 
 
 def is_model(file: Path) -> bool:

@@ -2,23 +2,20 @@
 
 import dataclasses
 import functools
-import numbers
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import soxr
 
 from jaxaudio.dsp import chunk as chunks
-from jaxaudio.errors import AudioError, UsageError
+from jaxaudio.errors import UsageError
 from jaxaudio.models import systems
 from jaxaudio.models.encoders import TextEncoder, open_encoder
 from jaxaudio.models.folder import Card, read_weights
+from jaxaudio.models.inputs import Progress, as_channels, as_rate, as_seconds, as_texts, resampled, shaped
 
 Chunk = Literal["auto", "off"] | float
-Progress = Callable[[int, int], None]
 
-_MAX_CHANNELS = 64
 _WORKING_SET = 1 << 30  # bytes of activations that one call may need, see `systems.footprint`
 _MOST_QUERIES = 4  # in one call
 _MOST_WINDOWS = 8  # in one call, on an accelerator; a CPU gains nothing from more than one
@@ -110,7 +107,7 @@ class Separator:
             for i, estimate in enumerate(runner(mono)):
                 out[i, :, channel] = resampled(estimate, self.sample_rate, rate, len(samples))
         rest = samples - out if residual else None
-        results = tuple(_shaped(x, squeeze, isinstance(query, str)) for x in (out, rest) if x is not None)
+        results = tuple(shaped(x, squeeze, isinstance(query, str)) for x in (out, rest) if x is not None)
         return results if residual else results[0]
 
 
@@ -222,70 +219,6 @@ class _Runner:
         return np.asarray(self.process(self.params, rows, condition))[:count]
 
 
-def as_texts(texts: str | Sequence[str]) -> list[str]:
-    """A list of queries; UsageError where there are none, or one is not text or empty."""
-    batch = [texts] if isinstance(texts, str) else list(texts)
-    if not batch:
-        raise UsageError("no query was given; describe the sound to separate, such as 'a dog barking'.")
-    for text in batch:
-        if not isinstance(text, str) or not text.strip():
-            raise UsageError(
-                f"the query {text!r} has no words; describe the sound to separate, such as 'a dog barking'."
-            )
-    return batch
-
-
-def as_channels(audio: Any) -> tuple[np.ndarray, bool]:
-    """(time, channels) float32 of any sensible array, and whether it was (time,).
-
-    Raises:
-      AudioError: naming what is wrong; of samples that are not finite, the first.
-    """
-    x = np.asarray(audio)
-    if x.dtype.kind not in "fiu" and x.dtype.name != "bfloat16":
-        raise AudioError(f"audio of type {x.dtype} is none; give float samples in [-1, 1].")
-    if x.ndim not in (1, 2):
-        raise AudioError(f"audio of shape {x.shape} is none; give (time,) or (time, channels).")
-    if not x.size:
-        raise AudioError("the audio is empty; give at least one sample.")
-    if x.ndim == 2 and x.shape[1] > _MAX_CHANNELS:
-        raise AudioError(f"audio of shape {x.shape} has {x.shape[1]} channels; give (time, channels), not the reverse.")
-    if x.dtype.kind in "iu":
-        full = float(np.iinfo(x.dtype).max // 2 + 1 if x.dtype.kind == "u" else -float(np.iinfo(x.dtype).min))
-        x = (x.astype(np.float64) - (full if x.dtype.kind == "u" else 0)) / full
-    samples = np.asarray(x[:, None] if x.ndim == 1 else x, np.float32)
-    if not np.isfinite(samples).all():
-        time, channel = np.argwhere(~np.isfinite(samples))[0]
-        value = samples[time, channel]
-        raise AudioError(f"sample {time} of channel {channel} is {value}; repair the audio, which must be finite.")
-    return samples, x.ndim == 1
-
-
-def as_rate(sample_rate: Any) -> int:
-    """A sample rate in Hz as an int; UsageError for what cannot be one."""
-    known = isinstance(sample_rate, numbers.Real | np.number) and not isinstance(sample_rate, bool)
-    if not known or not 1 <= sample_rate < float("inf") or int(sample_rate) != sample_rate:
-        raise UsageError(f"a sample rate of {sample_rate!r} cannot be; give a whole number of Hz, such as 44100.")
-    return int(sample_rate)
-
-
-def as_seconds(chunk: Any) -> float:
-    """A chunk length as a number; UsageError for anything else."""
-    try:
-        seconds = float(chunk)
-    except (TypeError, ValueError):
-        seconds = float("nan")
-    if not 0 < seconds < float("inf"):
-        raise UsageError(f"a chunk of {chunk!r} cannot be; give 'auto', 'off' or a number of seconds.")
-    return seconds
-
-
-def resampled(x: np.ndarray, old: int, new: int, length: int) -> np.ndarray:
-    """(time,) at another rate, cut or filled up with zeros to `length` samples."""
-    y = x if old == new else soxr.resample(x, old, new)
-    return y[:length] if len(y) >= length else np.concatenate([y, np.zeros(length - len(y), y.dtype)])
-
-
 def open_separator(card: Card) -> Separator:
     """Reads the weights of a separator; see `jaxaudio.load`."""
     import jax
@@ -300,8 +233,3 @@ def open_separator(card: Card) -> Separator:
         source=card.source,
         card=card,
     )
-
-
-def _shaped(x: np.ndarray, mono: bool, single: bool) -> np.ndarray:
-    x = x[..., 0] if mono else x
-    return x[0] if single else x

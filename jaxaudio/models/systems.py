@@ -5,24 +5,42 @@ import functools
 import importlib
 import typing
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
-from jaxaudio.errors import CheckpointError
+from jaxaudio.errors import CheckpointError, UsageError
 
 HOMES = {
     "audiosep": "jaxaudio.systems.audiosep",
     "lassnet": "jaxaudio.systems.lassnet",
     "clap": "jaxaudio.text.clap",
+    "audioldm": "jaxaudio.systems.audioldm",
+    "flowsep": "jaxaudio.systems.flowsep",
 }
+
+LATENT = ("audioldm", "flowsep")
+"""Those that sample latents: their weights are a "generator"."""
+
+_PARTS = {"t5": "jaxaudio.text.t5"}  # of models, but none by themselves
 
 Tree = dict[str, Any]
 
 
 def module(system: str) -> Any:
-    """The module of a system; CheckpointError for one that this version does not know."""
-    if system not in HOMES:
-        raise CheckpointError(f"this version knows no system {system!r}, only {', '.join(HOMES)}; upgrade jaxaudio.")
-    return importlib.import_module(HOMES[system])
+    """The module of a system or of a part; CheckpointError for one that this version does not know."""
+    home = HOMES.get(system) or _PARTS.get(system)
+    if home is None:
+        unknown(system)
+    return importlib.import_module(home)
+
+
+def unknown(system: str) -> NoReturn:
+    """Raises CheckpointError for a system that this version does not know."""
+    raise CheckpointError(f"this version knows no system {system!r}, only {', '.join(HOMES)}; upgrade jaxaudio.")
+
+
+def stem(system: str) -> str:
+    """What the names of a system's own weights begin with."""
+    return "query" if system == "clap" else "generator" if system in LATENT else "separator"
 
 
 def config_from_json(system: str, fields: Any) -> Any:
@@ -42,19 +60,39 @@ def config_from_json(system: str, fields: Any) -> Any:
 def shapes(system: str, config: Any, text: Mapping[str, Any]) -> Tree:
     """The tree of `jax.ShapeDtypeStruct` that the weights of a model must have.
 
-    Separators keep theirs under "separator". A CLAP model, alone or as the query encoder of AudioSep, is under "query".
+    Separators keep theirs under "separator", those that sample latents under "generator". A CLAP model, alone or as the
+    text encoder of another, is under "query", as is a T5. A CLAP that only reads has no audio branch.
     """
     import jax
 
     def shapes_of(home: Any, config: Any) -> Any:
         return jax.eval_shape(lambda: home.init(jax.random.key(0), config))
 
-    if system == "clap":
-        return {"query": shapes_of(module("clap"), config)}
-    tree = {"separator": shapes_of(module(system), config)}
-    if text.get("kind") == "clap":
-        tree["query"] = shapes_of(module("clap"), config_from_json("clap", text["config"]))
+    tree = {stem(system): shapes_of(module(system), config)}
+    kind = text.get("kind")
+    if system != "clap" and kind in ("clap", "t5"):
+        tree["query"] = shapes_of(module(kind), config_from_json(kind, text["config"]))
+        if kind == "clap" and not text.get("audio", True):
+            params = tree["query"]["params"]
+            tree["query"] = {"params": {name: params[name] for name in ("text_branch", "text_projection")}}
     return tree
+
+
+def in_dtype(config: Any, dtype: str) -> Any:
+    """A configuration of which every part computes in "float32" or "bfloat16".
+
+    Raises:
+      UsageError: another type, or a system that has no choice.
+    """
+    if dtype not in ("float32", "bfloat16"):
+        raise UsageError(f"no model computes in {dtype!r}; give float32 or bfloat16.")
+    parts = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    changes = {
+        name: dtype if name == "dtype" else in_dtype(part, dtype)
+        for name, part in parts.items()
+        if name == "dtype" or (dataclasses.is_dataclass(part) and not isinstance(part, type))
+    }
+    return dataclasses.replace(config, **changes)
 
 
 @functools.cache

@@ -17,7 +17,7 @@ from jaxaudio.models.registry import load
 
 TOLERANCE = 1e-4  # of the norm of the difference over the norm of the reference
 
-_QUERY, _SECONDS, _STRIDE = "a dog barking", 1, 997
+_QUERY, _SECONDS, _STRIDE, _STEPS = "a dog barking", 1, 997, 2
 
 
 class Check(NamedTuple):
@@ -55,19 +55,27 @@ def verify(name_or_path: str | os.PathLike, case: str | os.PathLike | None = Non
 
 
 def parity_output(model: Any) -> np.ndarray:
-    """A few samples of what the model makes of a fixed second of noise: the record that is kept in `config.json`."""
+    """A few samples of what the model makes of a fixed second of noise, or of a fixed prompt in two steps.
+
+    It is the record that is kept in `config.json`.
+    """
     noise = np.random.default_rng(0).standard_normal(_SECONDS * model.sample_rate).astype(np.float32) / 10
     if model.card.system == "clap":
         return model.embed_audio(noise, sample_rate=model.sample_rate)
+    if model.card.system == "audioldm":
+        return model.generate(_QUERY, seconds=_SECONDS, steps=_STEPS)[::_STRIDE]
+    if model.card.system == "flowsep":
+        return model.separate(noise, _QUERY, sample_rate=model.sample_rate, steps=_STEPS)[::_STRIDE]
     return model.separate(noise, _QUERY, sample_rate=model.sample_rate)[::_STRIDE]
 
 
 def add_record(folder: str | os.PathLike) -> Card:
     """Computes the record and writes it into the model's `config.json`, for later `verify`s."""
-    output = parity_output(load(folder))
+    model = load(folder)
+    output, made_anew = parity_output(model), model.card.system == "audioldm"
     path = Path(folder) / "config.json"
     fields = json.loads(path.read_text(encoding="utf-8"))
-    about = f"every {_STRIDE}th sample of '{_QUERY}' in {_SECONDS} s of noise"
+    about = f"every {_STRIDE}th sample of '{_QUERY}' in {_SECONDS} s of {'sound' if made_anew else 'noise'}"
     fields["parity"] = {"about": about, "tolerance": TOLERANCE, "output": [float(f"{x:.6g}") for x in output]}
     folders.write_config(Path(folder), fields)
     return folders.read_card(folder)
@@ -79,6 +87,8 @@ def _run_case(model: Any, case: Path) -> list[Check]:
     files = sorted(case.glob("io*.npz"))
     if not files:
         raise MissingError(f"{case} holds no io*.npz; give the folder of a recorded case.")
+    if model.card.system not in _CASES:
+        raise UsageError(f"no recorded cases of {model.card.system} are known; leave the case out.")
     checks = []
     for file in files:
         with np.load(file) as stored:

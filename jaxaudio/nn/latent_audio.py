@@ -53,6 +53,11 @@ class Config:
         return self.vocoder.hop * self.vae.factor
 
     @property
+    def rate(self) -> float:
+        """Positions of the latent per second."""
+        return self.sample_rate / self.hop
+
+    @property
     def frequencies(self) -> int:
         """Positions of the latent in frequency."""
         return self.vae.mels // self.vae.factor
@@ -75,15 +80,22 @@ AUDIOLDM_48K = Config(front_end=front_ends.AUDIOLDM_48K, vae=autoencoder.AUDIOLD
 FLOWSEP = Config(vocoder=bigvgan.FLOWSEP, vocoder_kind="bigvgan")
 """FlowSep: AudioLDM's latents, with a BigVGAN for the waveform."""
 
+MINI = Config(
+    vae=autoencoder.Config(channels=16, multipliers=(1, 2, 2, 3), blocks=1, latent=16, groups=8),
+    vocoder=hifigan.Config(channels=128, rates=(8, 5, 4), widths=(16, 10, 8), block_widths=(3, 5, 7)),
+)
+"""Small enough to train on two cores: 12.5 positions of 8 x 16 numbers per second; 1.2 M parameters."""
 
-def _vocoder(config: Config) -> ModuleType:
+
+def vocoder_of(config: Config) -> ModuleType:
+    """The module of the vocoder: `init`, `generate` and `WEIGHTS`."""
     return {"hifigan": hifigan, "bigvgan": bigvgan}[config.vocoder_kind]
 
 
 def init(key: Array, config: Config) -> Params:
     """Random {"vae": ..., "vocoder": ..., "scale": ()}; under `jax.eval_shape`, their shapes at no cost."""
     first, second = jax.random.split(key)
-    vocoder = _vocoder(config).init(second, config.vocoder)
+    vocoder = vocoder_of(config).init(second, config.vocoder)
     return {"vae": autoencoder.init(first, config.vae), "vocoder": vocoder, "scale": jnp.ones(())}
 
 
@@ -133,8 +145,17 @@ def encode(
 
 def decode(params: Params, config: Config, z: Array, samples: int | None = None) -> Array:
     """Waveforms (batch, samples) of latents; `samples` cuts off what they cover beyond it."""
-    spectrogram = autoencoder.decode(params["vae"], config.vae, z / params["scale"])[..., 0]
-    return _vocoder(config).generate(params["vocoder"], config.vocoder, spectrogram)[:, :samples]
+    return vocode(params, config, decode_mel(params, config, z))[:, :samples]
+
+
+def decode_mel(params: Params, config: Config, z: Array) -> Array:
+    """Log-mels (batch, frames, mels) of latents."""
+    return autoencoder.decode(params["vae"], config.vae, z / params["scale"])[..., 0]
+
+
+def vocode(params: Params, config: Config, spectrogram: Array) -> Array:
+    """Waveforms (batch, frames * hop) of log-mels."""
+    return vocoder_of(config).generate(params["vocoder"], config.vocoder, spectrogram)
 
 
 def outside(config: Config, positions: int, spans: Sequence[tuple[float, float]]) -> np.ndarray:
@@ -143,14 +164,13 @@ def outside(config: Config, positions: int, spans: Sequence[tuple[float, float]]
     Raises:
       ConfigError: a span that is not within the latent, or ends before it begins.
     """
-    per_second = config.sample_rate / config.hop
     mask = np.ones((1, positions, 1, 1), np.float32)
     for begin, end in spans:
-        if not 0 <= begin < end or begin * per_second >= positions:
+        if not 0 <= begin < end or begin * config.rate >= positions:
             raise ConfigError(
-                f"the span {begin:g} to {end:g} s is not within the {positions / per_second:g} s of sound."
+                f"the span {begin:g} to {end:g} s is not within the {positions / config.rate:g} s of sound."
             )
-        mask[:, int(begin * per_second) : math.ceil(end * per_second)] = 0
+        mask[:, int(begin * config.rate) : math.ceil(end * config.rate)] = 0
     return mask
 
 
@@ -162,17 +182,17 @@ TABLES = (
 """The tables of a noise schedule in the original's checkpoints: computed here, so dropped."""
 
 
-def weights(config: Config, vae: str, vocoder: str, scale: str | None) -> tuple[Rule, ...]:
+def weights(config: Config, vae: str, vocoder: str, scale: str) -> tuple[Rule, ...]:
     """Conversion rules, given what the keys of each stage begin with (regular expressions).
 
     Args:
       config: the stages.
       vae: before the autoencoder's keys.
       vocoder: before the vocoder's.
-      scale: the key of the scale; None where it is not among the tensors.
+      scale: the key of the scale.
     """
     return (
-        *prefixed(vocoder, _vocoder(config).WEIGHTS, "vocoder"),
+        *prefixed(vocoder, vocoder_of(config).WEIGHTS, "vocoder"),
         *prefixed(vae, (Rule(r"loss\..*", None), *autoencoder.weights(config.vae)), "vae"),
-        *(() if scale is None else (Rule(scale, "scale"),)),
+        Rule(scale, "scale"),
     )

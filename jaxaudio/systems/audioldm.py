@@ -17,11 +17,10 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxaudio import samplers
-from jaxaudio.convert.rules import Rule, prefixed
 from jaxaudio.errors import ConfigError
-from jaxaudio.nn import latent_audio, unet
+from jaxaudio.nn import latent_audio, latent_model, unet
 from jaxaudio.nn.unet import UNetConfig
-from jaxaudio.samplers.objectives import diffusion_loss
+from jaxaudio.samplers.objectives import diffusion_loss, item_normal, item_streams
 from jaxaudio.samplers.windows import windowed
 
 Params = Any
@@ -73,6 +72,22 @@ AUDIOLDM_48K = Config(audio=latent_audio.AUDIOLDM_48K, unet=unet.AUDIOLDM_48K_UN
 AUDIOLDM_T5 = Config(unet=unet.AUDIOLDM_CROSSATTN_T5_UNET)
 """audioldm_16k_crossattn_t5: told by the tokens of FLAN-T5-large."""
 
+MINI = Config(
+    audio=latent_audio.MINI,
+    unet=UNetConfig(
+        inputs=16,
+        outputs=16,
+        channels=(64, 128),
+        blocks=1,
+        attention=(False, True),
+        film=384,
+        film_scale=20.0,
+    ),
+    window=5.12,
+    overlap=1.28,
+)
+"""Small enough to train on two cores; told by the sentence embedding of `text.mini`."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sampling:
@@ -84,6 +99,8 @@ class Sampling:
       guidance: strength of classifier-free guidance; 1 for none.
       rescale: from 0 to 1, how much of the loudness that guidance adds is taken back.
       interval: lowest and highest training time at which to guide; None for everywhere.
+      spacing: where the steps lie, a name of `samplers.SPACINGS` or `samplers.LEVELS`, ending at the lowest level that
+        was trained; None for the solver's published grid. "log-snr" is better where steps are few.
     """
 
     steps: int = 25
@@ -91,22 +108,22 @@ class Sampling:
     guidance: float = 2.5
     rescale: float = 0.0
     interval: tuple[float, float] | None = None
+    spacing: str | None = None
 
 
 ORIGINAL = Sampling(steps=200, solver="ddim")
 """The published number of steps; the original draws noise at each of them as well (eta = 1)."""
 
 
-def init(key: Array, config: Config) -> Params:
-    """Random {"unet", "vae", "vocoder", "scale"}; use `jax.eval_shape` for the shapes alone."""
-    first, second = jax.random.split(key)
-    return {"unet": unet.init(first, config.unet), **latent_audio.init(second, config.audio)}
+init = latent_model.init
+"""(key, config) -> random parameters; see `nn.latent_model.init`."""
 
 
 def schedule(config: Config, sampling: Sampling) -> samplers.Schedule:
     """The noise levels that a sampling passes."""
+    changes = {} if sampling.spacing is None else {"spacing": sampling.spacing, "final": "min"}
     return samplers.usual_schedule(
-        sampling.solver, sampling.steps, family="vp", table=samplers.signal_power(config.variances)
+        sampling.solver, sampling.steps, family="vp", table=samplers.signal_power(config.variances), **changes
     )
 
 
@@ -115,14 +132,8 @@ def predict(params: Params, config: Config, x: Array, t: Array, condition: Condi
     return unet.predict(params["unet"], config.unet, x, t, **condition)
 
 
-def encode(params: Params, config: Config, waveform: Array, key: Array | None = None, **options: Any) -> Array:
-    """Latents of waveforms; see `latent_audio.encode`."""
-    return latent_audio.encode(params, config.audio, waveform, key, **options)
-
-
-def decode(params: Params, config: Config, z: Array, samples: int | None = None) -> Array:
-    """Waveforms of latents; see `latent_audio.decode`."""
-    return latent_audio.decode(params, config.audio, z, samples)
+encode, decode = latent_model.encode, latent_model.decode
+"""Waveforms to latents and back; see `nn.latent_audio`."""
 
 
 def generate(
@@ -268,9 +279,8 @@ def loss(
       (loss, (metrics, extra)).
     """
     data = batch["latent"]
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch["index"])
-    streams = jax.vmap(functools.partial(jax.random.split, num=3))(keys)
-    noise = jax.vmap(lambda k: jax.random.normal(k, data.shape[1:], data.dtype))(streams[:, 0])
+    streams = item_streams(key, batch["index"], 3)
+    noise = item_normal(streams[:, 0], data)
     t = jax.vmap(lambda k: jax.random.randint(k, (), 0, 1000))(streams[:, 1])
     condition = samplers.dropped(streams[:, 2], drop, batch["condition"], batch["negative"])
     network = functools.partial(predict, {"unet": params}, config, condition=condition)
@@ -278,24 +288,8 @@ def loss(
     return value, (metrics, extra)
 
 
-def weights(config: Config) -> tuple[Rule, ...]:
-    """Conversion rules for the original's .ckpt, text encoder apart; take `unet.with_ema` of its tensors first."""
-    return (
-        *prefixed(r"model\.diffusion_model\.", unet.weights(config.unet), "unet"),
-        *latent_audio.weights(config.audio, r"first_stage_model\.", r"first_stage_model\.vocoder\.", "scale_factor"),
-        *latent_audio.TABLES,
-    )
-
-
-def folder_weights(config: Config) -> tuple[Rule, ...]:
-    """Conversion rules for a diffusers folder, its tensors named "unet.", "vae." and "vocoder." and theirs.
-
-    The scale stands in vae/config.json, and is to be added as the tensor "scale_factor".
-    """
-    return (
-        *prefixed(r"unet\.", unet.weights(config.unet), "unet"),
-        *latent_audio.weights(config.audio, r"vae\.", r"vocoder\.", "scale_factor"),
-    )
+weights, folder_weights = latent_model.weights, latent_model.folder_weights
+"""Conversion rules for the .ckpt and for a diffusers folder; see `nn.latent_model`."""
 
 
 def _batch(condition: Condition) -> int:
@@ -320,8 +314,5 @@ def _sample(
     guided: Callable[[Array, Array], Array] = samplers.classifier_free(
         network, condition, negative, sampling.guidance, rescale=sampling.rescale, interval=sampling.interval
     )
-    per_second = config.sample_rate / config.audio.hop
-    size, overlap = round(config.window * per_second), round(config.overlap * per_second)
-    return samplers.sample(
-        windowed(guided, x.shape[1], size, overlap), x, plan, key, solver=sampling.solver, items=items, **options
-    )
+    whole = windowed(guided, x.shape[1], *latent_model.windows(config))
+    return samplers.sample(whole, x, plan, key, solver=sampling.solver, items=items, **options)

@@ -12,15 +12,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
 from jaxaudio import samplers
-from jaxaudio.convert.rules import Rule, prefixed
 from jaxaudio.errors import ConfigError
-from jaxaudio.nn import latent_audio, unet
+from jaxaudio.nn import latent_audio, latent_model, unet
 from jaxaudio.nn.unet import UNetConfig
-from jaxaudio.samplers.objectives import flow_loss
+from jaxaudio.samplers.objectives import flow_loss, item_normal, item_streams
 from jaxaudio.samplers.windows import windowed
 
 Params = Any
@@ -61,6 +61,22 @@ class Config:
 FLOWSEP = Config()
 """FlowSep as published (v2_100k), told by FLAN-T5-large."""
 
+MINI = Config(
+    audio=latent_audio.MINI,
+    unet=UNetConfig(
+        inputs=32,
+        outputs=16,
+        channels=(64, 128),
+        blocks=1,
+        attention=(False, True),
+        film=384,
+        film_scale=20.0,
+    ),
+    window=5.12,
+    overlap=1.28,
+)
+"""Small enough to train on two cores; told by the sentence embedding of `text.mini`."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sampling:
@@ -79,10 +95,8 @@ class Sampling:
     shift: float = 1.0
 
 
-def init(key: Array, config: Config) -> Params:
-    """Random {"unet", "vae", "vocoder", "scale"}; use `jax.eval_shape` for the shapes alone."""
-    first, second = jax.random.split(key)
-    return {"unet": unet.init(first, config.unet), **latent_audio.init(second, config.audio)}
+init = latent_model.init
+"""(key, config) -> random parameters; see `nn.latent_model.init`."""
 
 
 def schedule(sampling: Sampling) -> samplers.Schedule:
@@ -105,14 +119,8 @@ def velocity(params: Params, config: Config, x: Array, t: Array, mixture: Array,
     return unet.predict(params["unet"], config.unet, both, t, **condition)[..., : x.shape[-1]]
 
 
-def encode(params: Params, config: Config, waveform: Array, key: Array | None = None, **options: Any) -> Array:
-    """Latents of waveforms; see `latent_audio.encode`. The published system draws from the posterior."""
-    return latent_audio.encode(params, config.audio, waveform, key, **options)
-
-
-def decode(params: Params, config: Config, z: Array, samples: int | None = None) -> Array:
-    """Waveforms of latents; see `latent_audio.decode`."""
-    return latent_audio.decode(params, config.audio, z, samples)
+encode, decode = latent_model.encode, latent_model.decode
+"""Waveforms to latents and back; see `nn.latent_audio`. The published system draws from the posterior."""
 
 
 def separate(
@@ -155,16 +163,23 @@ def separate(
         away, towards = ({**told, "mixture": mixture} for told in (negative, condition))
         return samplers.classifier_free(network, towards, away, sampling.guidance)(x, t)
 
-    per_second = config.sample_rate / config.audio.hop
-    size, overlap = round(config.window * per_second), round(config.overlap * per_second)
-    predict: Callable[[Array, Array], Array] = windowed(guided, mixture.shape[1], size, overlap, mixture)
+    predict: Callable[[Array, Array], Array] = windowed(
+        guided, mixture.shape[1], *latent_model.windows(config), mixture
+    )
     if silent is not None:
-        nothing = jnp.zeros((1, mixture.shape[1] * config.audio.hop))
-        options["masked"] = samplers.Masked(encode(params, config, nothing), jnp.asarray(silent))
+        options["masked"] = samplers.Masked(_silence(params, config, mixture.shape[1]), jnp.asarray(silent))
     x = samplers.item_noise(key, mixture.shape, items=items)
     return samplers.sample(
         predict, x, schedule(sampling), key, solver=sampling.solver, prediction="velocity", items=items, **options
     )
+
+
+def _silence(params: Params, config: Config, positions: int) -> Array:
+    """(1, positions, ...) the latent of silence; beyond one window, its middle is drawn out."""
+    size = min(positions, latent_model.windows(config)[0])
+    z = encode(params, config, jnp.zeros((1, size * config.audio.hop)))
+    begin, end = np.arange(positions), size - positions + np.arange(positions)
+    return z[:, np.maximum(np.minimum(begin, size // 2), end)]
 
 
 def loss(
@@ -193,9 +208,8 @@ def loss(
       (loss, (metrics, extra)).
     """
     data = batch["latent"]
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch["index"])
-    streams = jax.vmap(functools.partial(jax.random.split, num=3))(keys)
-    noise = jax.vmap(lambda k: jax.random.normal(k, data.shape[1:], data.dtype))(streams[:, 0])
+    streams = item_streams(key, batch["index"], 3)
+    noise = item_normal(streams[:, 0], data)
     t = jax.vmap(lambda k: jax.random.uniform(k, (), data.dtype))(streams[:, 1])
     condition = samplers.dropped(streams[:, 2], drop, batch["condition"], batch["negative"])
     network = functools.partial(velocity, {"unet": params}, config, mixture=batch["mixture"], condition=condition)
@@ -203,10 +217,5 @@ def loss(
     return value, (metrics, extra)
 
 
-def weights(config: Config) -> tuple[Rule, ...]:
-    """Conversion rules for the published .ckpt, text encoder apart; take `unet.with_ema` of its tensors first."""
-    return (
-        *prefixed(r"model\.diffusion_model\.", unet.weights(config.unet), "unet"),
-        *latent_audio.weights(config.audio, r"first_stage_model\.", r"first_stage_model\.vocoder\.", "scale_factor"),
-        *latent_audio.TABLES,
-    )
+weights = latent_model.weights
+"""Conversion rules for the published .ckpt; see `nn.latent_model`."""

@@ -91,3 +91,11 @@ def test_flatten_and_unflatten_are_inverse():
     assert {k: v.shape for k, v in flatten(unflatten(flatten(tree))).items()} == {
         k: v.shape for k, v in flatten(tree).items()
     }
+
+
+def test_scalars_stay_scalars_on_both_ways():
+    rules = (Rule("scale_factor", "scale"),)
+    tree = convert({"scale_factor": np.float32(0.9)}, rules, {"scale": np.zeros((), np.float32)})
+    assert tree["scale"].shape == () and tree["scale"] == np.float32(0.9)
+    back = to_torch(tree, rules, {"scale_factor": ()})
+    assert back["scale_factor"].shape == () and back["scale_factor"] == np.float32(0.9)

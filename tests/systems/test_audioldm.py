@@ -9,20 +9,14 @@ import numpy as np
 import pytest
 
 from jaxaudio.convert.rules import convert
-from jaxaudio.dsp.mel import MelConfig
 from jaxaudio.errors import ConfigError, UsageError
-from jaxaudio.nn import autoencoder, hifigan, latent_audio, unet
+from jaxaudio.nn import autoencoder, latent_audio, unet
 from jaxaudio.systems import audioldm
+from tests.systems.tiny import AUDIO, filled
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CONFIG = audioldm.Config(
-    audio=latent_audio.Config(
-        front_end=MelConfig(sample_rate=800, n_fft=32, hop=8, n_mels=8, power=1, log="ln", floor=1e-5),
-        vae=autoencoder.Config(mels=8, channels=8, multipliers=(1, 2), blocks=1, latent=2, groups=4),
-        vocoder=hifigan.Config(
-            sample_rate=800, mels=8, channels=8, rates=(4, 2), widths=(8, 4), block_widths=(3,), dilations=(1,)
-        ),
-    ),
+    audio=AUDIO,
     unet=unet.UNetConfig(
         inputs=2, outputs=2, channels=(32, 32), blocks=1, attention=(False, True), head_dim=16, film=6
     ),
@@ -36,14 +30,7 @@ SAMPLES = 250  # 16 positions of 16 samples, the size of one window
 
 @pytest.fixture(scope="module")
 def params():
-    shapes = jax.eval_shape(lambda: audioldm.init(jax.random.key(0), CONFIG))
-    rng = np.random.default_rng(0)
-
-    def fill(path, leaf):
-        spread = np.sqrt(np.prod(leaf.shape[:-1])) if len(leaf.shape) > 1 else 10.0
-        return jnp.asarray((path[-1].key == "scale") + rng.standard_normal(leaf.shape) / spread, jnp.float32)
-
-    return jax.tree_util.tree_map_with_path(fill, shapes)
+    return filled(lambda key: audioldm.init(key, CONFIG))
 
 
 @pytest.fixture(scope="module")

@@ -9,21 +9,14 @@ import numpy as np
 import pytest
 
 from jaxaudio.convert.rules import convert
-from jaxaudio.dsp.mel import MelConfig
 from jaxaudio.errors import ConfigError
-from jaxaudio.nn import autoencoder, hifigan, latent_audio, unet
+from jaxaudio.nn import latent_audio, unet
 from jaxaudio.systems import flowsep
+from tests.systems.tiny import AUDIO, filled
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CONFIG = flowsep.Config(
-    audio=latent_audio.Config(
-        front_end=MelConfig(sample_rate=800, n_fft=32, hop=8, n_mels=8, power=1, log="ln", floor=1e-5),
-        vae=autoencoder.Config(mels=8, channels=8, multipliers=(1, 2), blocks=1, latent=2, groups=4),
-        vocoder=hifigan.Config(
-            sample_rate=800, mels=8, channels=8, rates=(4, 2), widths=(8, 4), block_widths=(3,), dilations=(1,)
-        ),
-        vocoder_kind="bigvgan",
-    ),
+    audio=dataclasses.replace(AUDIO, vocoder_kind="bigvgan"),
     unet=unet.UNetConfig(
         inputs=4, outputs=4, channels=(32, 32), blocks=1, attention=(False, True), head_dim=16, transformers=(6,)
     ),
@@ -34,14 +27,7 @@ CONFIG = flowsep.Config(
 
 @pytest.fixture(scope="module")
 def params():
-    shapes = jax.eval_shape(lambda: flowsep.init(jax.random.key(0), CONFIG))
-    rng = np.random.default_rng(0)
-
-    def fill(path, leaf):
-        spread = np.sqrt(np.prod(leaf.shape[:-1])) if len(leaf.shape) > 1 else 10.0
-        return jnp.asarray((path[-1].key == "scale") + rng.standard_normal(leaf.shape) / spread, jnp.float32)
-
-    return jax.tree_util.tree_map_with_path(fill, shapes)
+    return filled(lambda key: flowsep.init(key, CONFIG))
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,88 @@
+"""The best of several candidates."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxaudio.errors import UsageError
+from jaxaudio.models.folder import Card
+from jaxaudio.models.inputs import as_number
+
+Judge = Callable[[np.ndarray, Sequence[str]], Any]
+"""(audio (candidates, time) at the model's rate, a prompt for each) -> (candidates,) scores, higher where better."""
+
+_MOST = 4096
+
+
+def as_counts(count: Any, best_of: Any) -> tuple[int, int]:
+    """How many results are given, and how many are made to choose from.
+
+    Raises:
+      UsageError: what cannot be a number of sounds, or fewer to choose from than are to be given.
+    """
+    count = int(as_number(count, "a count of", 1, _MOST, whole=True))
+    best_of = int(as_number(best_of, "best of", 1, _MOST, whole=True))
+    if 1 < best_of < count:
+        raise UsageError(f"the {count} best of {best_of} cannot be; make at least as many as are to be given.")
+    return count, max(count, best_of)
+
+
+def open_judge(card: Card, ranker: Any, sample_rate: int) -> Judge:
+    """What ranks candidates: the `ranker` given, or the CLAP that belongs to the model.
+
+    Args:
+      card: the model.
+      ranker: a `jaxaudio.models.Clap`, or a function as `Judge`.
+      sample_rate: of the candidates.
+
+    Raises:
+      UsageError: there is neither, or it is no ranker.
+    """
+    from jaxaudio.models.clap import Clap, open_clap
+
+    if ranker is None and card.text.get("kind") == "clap" and card.text.get("audio", True):
+        ranker = open_clap(card)
+    if isinstance(ranker, Clap):
+        clap = ranker
+
+        def agreement(audio: np.ndarray, prompts: Sequence[str]) -> np.ndarray:
+            texts = {text: clap.embed(text)[0] for text in set(prompts)}
+            return np.array([clap.embed_audio(x, sample_rate=sample_rate) @ texts[t] for x, t in zip(audio, prompts)])
+
+        return agreement
+    if ranker is None:
+        raise UsageError(
+            f"{card.name} has no CLAP that could choose the best of several; give one: ranker=jaxaudio.load(FOLDER), "
+            "or on the command line --ranker FOLDER."
+        )
+    if not callable(ranker):
+        raise UsageError(f"{ranker!r} cannot rank; give a CLAP model, or a function of audio and prompts.")
+    return ranker
+
+
+def best(judge: Judge, audio: np.ndarray, prompts: Sequence[str], count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which candidates to give.
+
+    Args:
+      judge: of `open_judge`.
+      audio: (prompts, candidates, time).
+      prompts: one for each row of audio.
+      count: how many of each row.
+
+    Returns:
+      (prompts, count) numbers of the best candidates, the best first, and their scores.
+
+    Raises:
+      UsageError: the judge does not give one number for each candidate.
+    """
+    made = audio.shape[1]
+    told = [text for text in prompts for _ in range(made)]
+    scores = np.asarray(judge(audio.reshape(-1, audio.shape[-1]), told), np.float64)
+    if scores.shape != (len(told),):
+        raise UsageError(
+            f"the ranker gave scores of shape {scores.shape} for {len(told)} sounds; it must give one each."
+        )
+    scores = np.nan_to_num(scores, nan=-np.inf, neginf=-np.inf).reshape(-1, made)
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :count]
+    return order, np.take_along_axis(scores, order, 1)
