@@ -15,8 +15,11 @@ from jaxaudio.errors import JaxAudioError, UsageError
 VERBS = {
     "demo": "hear it: separate a mixture that comes with the package",
     "separate": "separate what you describe: MIX 'a dog barking' -o OUT.wav",
+    "generate": "make a sound of words: 'rain on a tin roof' -o OUT.wav",
+    "edit": "restyle, fill in or widen a recording: IN -o OUT.wav",
     "train": "train an experiment: experiments/NAME.py [overrides]",
     "eval": "measure a separator: SDRi, SI-SDR, per class",
+    "benchmark": "solvers against steps: quality, latency, memory",
     "models": "list, info, convert, verify",
     "data": "build data sets",
     "doctor": "versions, devices, caches, and what can run",
@@ -90,7 +93,7 @@ def _explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, JaxAudioError):
         return str(error), error.exit_code
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-        return "there is not enough memory; use shorter windows (--chunk 5) or fewer queries at once.", 1
+        return "there is not enough memory; use shorter windows (--chunk 5), or ask for less at once.", 1
     first = (str(error).strip().splitlines() or [""])[0]
     return f"{type(error).__name__}: {first[:300]}\nThis should not happen; --debug shows where it did.", 1
 

@@ -77,6 +77,43 @@ def segmentwise_sdr(reference, estimate, length: int, *, keep_last: bool = True)
     return xp.median(sdr(*parts), axis=-1)
 
 
+def energies_left(
+    target: ArrayLike, other: ArrayLike, estimate: ArrayLike, *, margin_db: float = 10.0, n_fft: int = 1024
+):
+    """How much of the interference, and how much of the target, is heard in an estimate, whatever its phases are.
+
+    A separator that makes its estimate anew is not in phase with the reference, so that SDR says nothing about it. Here
+    only places of the spectrogram count where one of the two sources is louder than the other by `margin_db`.
+
+    Args:
+      target: (..., time) what was asked for.
+      other: (..., time) the rest of the mixture.
+      estimate: (..., time).
+      margin_db: see above.
+      n_fft: length of the Hann window; it moves by a quarter.
+
+    Returns:
+      Two arrays (...) in dB: energy of the estimate where `other` dominates, over that of `other` there (lower is
+      better); and where `target` dominates, over that of `target` (0 is best). NaN where a source dominates nowhere.
+    """
+    import jax.numpy as jnp
+
+    from jaxaudio.dsp.stft import stft
+
+    def power(x):
+        real, imag = (np.asarray(part, np.float64) for part in stft(jnp.asarray(x), n_fft, n_fft // 4))
+        return real**2 + imag**2
+
+    wanted, rest, heard = power(target), power(other), power(estimate)
+    ratio = 10 ** (margin_db / 10)
+    rows = []
+    for source, louder in ((rest, rest > ratio * wanted), (wanted, wanted > ratio * rest)):
+        energy, left = (np.sum(x * louder, (-2, -1)) for x in (source, heard))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            rows.append(10 * np.log10((left + SDR_FLOOR) / energy))
+    return tuple(np.where(np.isfinite(row), row, np.nan) for row in rows)
+
+
 def aggregate(
     values: ArrayLike,
     labels: Sequence[Hashable] | None = None,

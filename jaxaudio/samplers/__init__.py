@@ -9,7 +9,7 @@
 
 from jaxaudio.samplers.adams import deis, lms, plms, pndm
 from jaxaudio.samplers.editing import start
-from jaxaudio.samplers.exponential import dpmpp, dpmpp_2s
+from jaxaudio.samplers.exponential import dpmpp, dpmpp_single
 from jaxaudio.samplers.first_order import ddim, ddpm, lcm
 from jaxaudio.samplers.guidance import classifier_free, dropped
 from jaxaudio.samplers.parameterization import QUANTITIES, convert
@@ -49,7 +49,7 @@ __all__ = [
     "deis",
     "dpm2",
     "dpmpp",
-    "dpmpp_2s",
+    "dpmpp_single",
     "dropped",
     "edm",
     "edm_heun",

@@ -73,20 +73,38 @@ def _newton(lam: np.ndarray, k: int, p: int, order: int) -> tuple[np.ndarray, np
     return outputs[0], slope + r0 * bend, bend
 
 
-def dpmpp_2s(schedule: Schedule) -> Plan:
-    """Single-step DPM-Solver++ of order 2: pairs of grid steps, the second a second-order step across both.
+def dpmpp_single(schedule: Schedule, *, order: Literal[2, 3] = 2) -> Plan:
+    """Single-step DPM-Solver++: groups of `order` grid steps, each step of a group taken anew from the group's start.
 
-    One evaluation per grid step. The last step is of first order, and so are the last two of an even number.
+    The first step of a group is of first order, the second of second, the third of third, by the outputs within the
+    group alone. One evaluation per grid step. A group that the steps do not fill ends early, and a last step to no
+    noise is of first order.
     """
-    lam, steps, rows = schedule.log_snr, schedule.steps, []
-    for k in range(steps):
+    lam, rows = schedule.log_snr, []
+    outputs = ("first", "second")  # of the group; its newest is the network's output itself
+    for k in range(schedule.steps):
         here, (_, alpha, sigma) = schedule.level(k), schedule.level(k + 1)
-        pair = k % 2 == 1 and k < steps - 1 and not math.isinf(lam[k - 1])
-        if pair:
-            h = lam[k + 1] - lam[k - 1]
-            phi, r = math.expm1(-h), (lam[k] - lam[k - 1]) / h
-            x = {"base": sigma / schedule.sigma[k - 1], "m1": -alpha * phi * (1 - 0.5 / r), "m": -alpha * phi * 0.5 / r}
-        else:
-            x = {"x": sigma / here.sigma, "m": -alpha * math.expm1(lam[k] - lam[k + 1])}
-        rows.append(Row(here, {"x": x, "base": {"x": 1.0}, "m1": {"m": 1.0}}))
+        p = k % order + 1
+        start = k + 1 - p
+        if math.isinf(lam[start]) or sigma == 0:
+            p, start = 1, k
+        h = lam[k + 1] - lam[start]
+        to_one = -alpha * math.expm1(-h)
+        weights = np.eye(p)[0] * to_one
+        r = (lam[start + 1 : k + 1] - lam[start]) / h  # where the other outputs are, as parts of the step
+        if p == 2:
+            weights += 0.5 * to_one / r[0] * np.array([-1, 1])
+        elif p == 3:
+            to_slope = alpha - to_one / h
+            to_bend = 2 * (0.5 * alpha - to_slope / h)
+            chords = np.array([[-1, 1, 0], [-1, 0, 1]]) / r[:, None]
+            bend = (chords[1] - chords[0]) / (r[1] - r[0])
+            weights += to_slope * (chords[0] - r[0] * bend) + to_bend * bend
+        base = {"x" if p == 1 else "base": sigma / schedule.sigma[start]}
+        new = {"x": base | dict(zip([*outputs[: p - 1], "m"], map(float, weights)))}
+        if k % order == 0:
+            new["base"] = {"x": 1.0}
+        if k % order < order - 1:
+            new[outputs[k % order]] = {"m": 1.0}
+        rows.append(Row(here, new))
     return assemble(schedule, "x0", rows)

@@ -4,9 +4,11 @@ Latent diffusion (Rombach et al. 2022; Ho et al. 2020) on a table of discrete ti
 2023; FlowSep). `predict(x, t)` is the network with its conditions bound to it, t having one entry per item.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -32,6 +34,23 @@ class Posterior(NamedTuple):
     mean: Array
     variance: Array
     log_variance: Array
+
+
+def item_streams(key: Array, index: Array, count: int) -> Array:
+    """(batch, count) keys that follow from each item's number alone, however a batch is split.
+
+    Args:
+      key: of the training step.
+      index: (batch,) the items' numbers.
+      count: independent draws that an item needs.
+    """
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
+    return jax.vmap(functools.partial(jax.random.split, num=count))(keys)
+
+
+def item_normal(keys: Array, like: Array) -> Array:
+    """Normal noise of the shape of `like` (batch, ...), each item's drawn by its own of the keys (batch,)."""
+    return jax.vmap(lambda key: jax.random.normal(key, like.shape[1:], like.dtype))(keys)
 
 
 def levels(betas: np.ndarray, t: Array, like: Array) -> tuple[Array, Array]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxaudio.metrics.separation import aggregate, sdr, sdri, segmentwise_sdr, si_sdr
+from jaxaudio.metrics.separation import aggregate, energies_left, sdr, sdri, segmentwise_sdr, si_sdr
 from tests.golden.cases.data import CASES
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "audiosep_metrics"
@@ -89,3 +89,16 @@ def test_aggregate():
     assert np.isnan(aggregate([]))
     with pytest.raises(ValueError, match="one label"):
         aggregate(values, ["a"], "mean_then_mean")
+
+
+def test_energies_left_by_hand():
+    """Two tones far apart: what an estimate holds of each is read off whatever its phase."""
+    t = np.arange(16000) / 16000
+    target, other = np.sin(2 * np.pi * 500 * t), 0.5 * np.sin(2 * np.pi * 3000 * t)
+    late = 0.5 * np.cos(2 * np.pi * 500 * t) + 0.1 * 0.5 * np.cos(2 * np.pi * 3000 * t)
+    estimates = np.stack([target + other, late, np.zeros_like(t)]).astype(np.float32)
+    left, kept = energies_left(np.tile(target, (3, 1)), np.tile(other, (3, 1)), estimates)
+    np.testing.assert_allclose(left[:2], [0, -20], atol=0.1)
+    np.testing.assert_allclose(kept[:2], [0, 20 * np.log10(0.5)], atol=0.1)
+    assert left[2] < -100 and kept[2] < -100
+    assert np.isnan(energies_left(target, 0 * target, late)[0])

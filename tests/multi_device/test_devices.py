@@ -29,10 +29,13 @@ def collect(out, children):
     return int(found.pop("devices")), found
 
 
+SINGLE = ["mesh", "mesh accumulate", "inference", "loop", "separator", "sampling", "benchmark"]
+
+
 @pytest.fixture(scope="module")
 def single(tmp_path_factory):
     out = tmp_path_factory.mktemp("single") / "found.npz"
-    devices, found = collect(out, [launch(out, ["mesh", "mesh accumulate", "inference", "loop", "separator"], 1)])
+    devices, found = collect(out, [launch(out, SINGLE, 1)])
     assert devices == 1
     return found
 
@@ -40,7 +43,7 @@ def single(tmp_path_factory):
 @pytest.fixture(scope="module")
 def eight(tmp_path_factory):
     out = tmp_path_factory.mktemp("eight") / "found.npz"
-    jobs = ["mesh", "pmap", "mesh accumulate", "pmap accumulate", "inference", "loop", "separator", "separator pmap"]
+    jobs = [*SINGLE, "pmap", "pmap accumulate", "separator pmap", "sampling pmap"]
     devices, found = collect(out, [launch(out, jobs, 8)])
     assert devices == 8
     return found
@@ -68,6 +71,9 @@ def assert_same(found, name, single, reference):
         ("loop", "loop"),
         ("separator", "separator"),
         ("separator pmap", "separator"),
+        ("benchmark", "benchmark"),
+        ("sampling", "sampling"),
+        ("sampling pmap", "sampling"),
     ],
 )
 def test_eight_devices_equal_one(single, eight, name, reference):

@@ -13,18 +13,22 @@ import numpy as np
 import optax
 from jax.sharding import PartitionSpec
 
+from jaxaudio import benchmark, samplers
 from jaxaudio.nn.norm import BatchNorm
 from jaxaudio.systems import audiosep
 from jaxaudio.train import (
     adamw,
     batched_inference,
     create,
+    data_mesh,
     data_parallel,
     initialize_distributed,
     item_keys,
     load_params,
     make_step,
+    replicate,
     run,
+    shard_batch,
 )
 from jaxaudio.train.parallel import Mode
 from tests.train import tiny
@@ -150,6 +154,49 @@ def separator(mode: Mode):
     return made
 
 
+def sampling(mode: Mode):
+    """A guided network sampled with and without fresh noise: what item i becomes is the item's own business."""
+    rng = np.random.default_rng(0)
+    shared = {name: rng.standard_normal((WIDTH, WIDTH)).astype(np.float32) / 3 for name in ("x", "told")}
+    rows = {"told": rng.standard_normal((ROWS, WIDTH)).astype(np.float32), "item": np.arange(ROWS, dtype=np.int32)}
+    key = jax.random.key(5)
+
+    def fn(shared, rows):
+        def network(x, t, told):
+            return jnp.tanh(x @ shared["x"] + told @ shared["told"] + 0.001 * t)
+
+        predict = samplers.classifier_free(network, rows["told"], 0 * rows["told"], 2.5)
+        x = samplers.item_noise(key, (rows["item"].shape[0], WIDTH), items=rows["item"])
+        return {
+            solver: samplers.sample(
+                predict, x, samplers.usual_schedule(solver, 6), key, solver=solver, items=rows["item"]
+            )
+            for solver in ("unipc", "dpmpp-2m-sde")
+        }
+
+    if mode == "pmap":
+        apply = batched_inference(fn, shared)
+        uneven = apply({name: x[:13] for name, x in rows.items()})
+        whole = apply(rows)
+        for name, x in whole.items():
+            np.testing.assert_allclose(uneven[name], x[:13], rtol=1e-5, atol=1e-6)
+        return whole
+    mesh = data_mesh()
+    made = jax.jit(fn)(replicate(shared, mesh), shard_batch(rows, mesh))
+    for x in made.values():
+        shards = {shard.data.shape for shard in x.addressable_shards}
+        assert shards == {(ROWS // jax.device_count(), WIDTH)}, shards  # nothing was gathered
+    return {name: np.asarray(x) for name, x in made.items()}
+
+
+def measured():
+    """A cell of the sampler benchmark on all devices: its figures are those of one."""
+    grid = benchmark.Grid(solvers=("unipc",), steps=(4,), batch=(8,), devices=(jax.device_count(),))
+    (row,) = benchmark.run(benchmark.find("gaussian"), grid, f"{sys.argv[1]}.benchmark", items=16, rounds=2)
+    assert row["samples_per_s_per_device"] * jax.device_count() == row["samples_per_s"]
+    return {name: np.float64(value) for name, value in row["quality"].items()}
+
+
 def loop(mode):
     """A run of the loop, stopped at its middle and resumed: the same on any number of processes."""
     out = f"{sys.argv[1]}.{mode}"
@@ -173,6 +220,9 @@ JOBS = {
     "mesh accumulate": lambda: training("mesh", 2),
     "pmap accumulate": lambda: training("pmap", 2),
     "inference": inference,
+    "benchmark": measured,
+    "sampling": lambda: sampling("mesh"),
+    "sampling pmap": lambda: sampling("pmap"),
     "separator": lambda: separator("mesh"),
     "separator pmap": lambda: separator("pmap"),
 }

@@ -73,6 +73,42 @@ def test_third_order_where_the_first_steps_weigh_little(name, solver):
     assert 2.7 < np.log2(error(solver, grids[0]) / error(solver, grids[1])) < 3.5
 
 
+@pytest.mark.parametrize("family", ["vp", "edm", "flow"])
+@pytest.mark.parametrize("problem", [GAUSS, MIXTURE], ids=["normal", "mixture"])
+def test_single_steps_of_third_order(family, problem):
+    grids = [smooth(steps, family) for steps in (159, 318)]  # whole groups
+    assert np.log2(error("dpmpp-3s", grids[0], problem) / error("dpmpp-3s", grids[1], problem)) > 2.7
+    if problem is MIXTURE:
+        assert np.log2(error("dpmpp-3s", grids[0], problem) / error("dpmpp-3s", grids[1], problem)) < 3.5
+
+
+def test_single_steps_of_third_order_look_only_into_their_group():
+    """The published update with its intermediate points at 1/3 and 2/3 (Lu et al. 2022 a, algorithm 2, about data)."""
+    grid = smooth(3, largest=1.5, smallest=0.5)
+    lam, h = grid.log_snr, grid.log_snr[3] - grid.log_snr[0]
+    alpha, sigma = grid.alpha, grid.sigma
+    np.testing.assert_allclose((lam[1:3] - lam[0]) / h, [1 / 3, 2 / 3])
+
+    def data(x, k):
+        return GAUSS.mean + alpha[k] * GAUSS.std**2 / ((alpha[k] * GAUSS.std) ** 2 + sigma[k] ** 2) * (
+            x - alpha[k] * GAUSS.mean
+        )
+
+    x = sigma[0] * NOISE
+    m0 = data(x, 0)
+    x1 = sigma[1] / sigma[0] * x - alpha[1] * np.expm1(-h / 3) * m0
+    d1 = data(x1, 1) - m0
+    x2 = sigma[2] / sigma[0] * x - alpha[2] * np.expm1(-2 * h / 3) * (m0 + 0.5 * 2 * d1)  # slope over 2/3 of the step
+    d2 = data(x2, 2) - m0
+    slope, bend = 6 * d1 - 1.5 * d2, -9 * d1 + 4.5 * d2  # of the parabola through 0, d1 and d2
+    phi = np.expm1(-h)
+    wanted = sigma[3] / sigma[0] * x - alpha[3] * phi * m0 + alpha[3] * (phi / h + 1) * slope
+    wanted -= 2 * alpha[3] * ((phi + h) / h**2 - 0.5) * bend
+    np.testing.assert_allclose(run(plan_of("dpmpp-3s", grid), x, GAUSS), wanted, rtol=1e-12, atol=1e-12)
+    by_pairs = run(plan_of("dpmpp-3s", grid), x, GAUSS) - run(plan_of("dpmpp-2s", grid), x, GAUSS)
+    assert np.max(np.abs(by_pairs)) > 1e-4
+
+
 def test_the_published_third_order_is_of_second():
     grids = [smooth(steps, smallest=0.3) for steps in (160, 320)]
     assert 1.8 < np.log2(error("dpmpp-3m", grids[0]) / error("dpmpp-3m", grids[1])) < 2.5
