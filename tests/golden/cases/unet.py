@@ -183,21 +183,25 @@ def audioldm_training(case: Mapping, keys: Mapping, inputs: Arrays) -> dict[str,
         *(jnp.asarray(inputs[name]) for name in ("t", "y")),
     )
 
+    kinds = ("epsilon", "x0", "v")
+
     @jax.jit
-    def backward(params, slope):
-        """The network's output, and the gradients for a slope at it: one compilation serves every loss."""
+    def backward(params, weights):
+        """The network's output, and the gradients of its losses' weighted sum: one compilation serves every loss."""
         output, pull = jax.vjp(lambda p: unet.predict({"params": p}, config, x, t, film), params)
-        return output, pull(slope)[0]
+        slope = jax.grad(lambda output: sum(w * loss(output, k)[0] for w, k in zip(weights, kinds, strict=True)))
+        return output, pull(slope(output))[0]
 
     def loss(output, prediction, **options):
         return objectives.diffusion_loss(lambda x, t: output, data, noise, t, betas, prediction=prediction, **options)
 
+    only = dict(zip(kinds, np.eye(3, dtype=np.float32), strict=True))
     x = objectives.diffuse(betas, data, noise, t)
     alpha, sigma = objectives.levels(betas, t, x)
     v = objectives.target("v", betas, data, noise, t)
     eps = objectives.target("epsilon", betas, data, noise, t)
     earlier = objectives.posterior(betas, data, x, t)
-    output, _ = backward(params, jnp.zeros_like(x))
+    output, grads = backward(params, only["epsilon"])
     out: dict[str, Any] = {
         "x_noisy": first(x),
         "model_output": first(output),
@@ -215,8 +219,9 @@ def audioldm_training(case: Mapping, keys: Mapping, inputs: Arrays) -> dict[str,
         "sched/posterior_log_variance_clipped": np.log(np.maximum(objectives.posterior_variances(betas), 1e-20))[::37],
     }
     for short, prediction in (("eps", "epsilon"), ("x0", "x0"), ("v", "v")):
-        (value, metrics), slope = jax.value_and_grad(loss, has_aux=True)(output, prediction)
-        slopes, norms = _slopes(backward(params, slope)[1], config, case, keys)
+        value, metrics = loss(output, prediction)
+        of_loss = grads if short == "eps" else backward(params, only[prediction])[1]
+        slopes, norms = _slopes(of_loss, config, case, keys)
         weights = objectives.bound_weights(betas, prediction)
         out |= {f"{short}/loss": value, f"{short}/grad_norms": norms, f"{short}/lvlb_weights_t": weights[inputs["t"]]}
         out |= {f"{short}/{name}": x for name, x in metrics.items()}
@@ -241,9 +246,10 @@ def audioldm_training(case: Mapping, keys: Mapping, inputs: Arrays) -> dict[str,
 
     opt, ema, losses = tx.init(params), params, []
     for number in (1, 2, 3):
-        (value, _), slope = jax.value_and_grad(loss, has_aux=True)(backward(params, jnp.zeros_like(x))[0], "epsilon")
-        params, opt, ema = update(params, opt, ema, backward(params, slope)[1], number)
-        losses.append(value)
+        if number > 1:
+            output, grads = backward(params, only["epsilon"])
+        losses.append(loss(output, "epsilon")[0])
+        params, opt, ema = update(params, opt, ema, grads, number)
     named = {key: keys[key] for key in case["named_parameters"]}
     averages = {key: name for name, key in unet.ema_names(_with_averages(keys)).items()}
     trained, averaged = (_torch_names(tree, config, named) for tree in (params, ema))
