@@ -23,12 +23,14 @@ class Data:
       evaluation: its split to measure on.
       vae: weights of the autoencoder; "" to learn from true spectrograms alone.
       seconds: length of a training sound.
+      adversary_start: number of steps of the spectral loss alone, which cost a small part of the others.
     """
 
     root: str = "data/open_sounds"
     evaluation: str = "heldout_clips"
     vae: str = "runs/generation_vae/final"
-    seconds: float = 0.32
+    seconds: float = 0.64
+    adversary_start: int = 5000
 
 
 _SLIM = WaveConfig(
@@ -58,17 +60,19 @@ def build(experiment: Experiment) -> Task:
         evaluation=held_out(open_sounds.open_split(data.root, data.evaluation), 32, round(2.56 * rate), rate),
         waves=_SLIM,
         vae=load_params(data.vae)[0] if data.vae else None,
+        adversary_start=data.adversary_start,
     )
 
 
 EXPERIMENT = Experiment(
     build=build,
     out="runs/generation_vocoder",
-    steps=20_000,
-    batch_size=8,
+    steps=7000,
+    batch_size=16,
     model=latent_audio.MINI,
     data=Data(),
-    optimizer=Optimizer(lr=5e-4, b1=0.8, b2=0.99, schedule="linear_warm_up", warm_up_steps=200, reduce_lr_steps=1000),
+    optimizer=Optimizer(lr=2e-3, b1=0.8, b2=0.99, schedule="cosine", warm_up_steps=200, final_lr=2e-5),
+    discriminator=Optimizer(lr=5e-4, b1=0.8, b2=0.99),
     ema_decay=0.999,
     log_every=50,
     eval_every=500,

@@ -182,6 +182,7 @@ def of_audioldm(
         config.audio.shape(1, samples)[1:],
         schedule,
         predict,
+        config.prediction,
         params=params,
         inputs=functools.partial(_conditions, condition, prompts),
         guidance=guidance,

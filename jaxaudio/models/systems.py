@@ -126,7 +126,12 @@ def _build(cls: Any, fields: Mapping[str, Any]) -> Any:
         raise TypeError(f"unknown: {', '.join(unknown)}")
 
     def value(name: str, given: Any) -> Any:
-        return _build(hints[name], given) if dataclasses.is_dataclass(hints[name]) else _frozen(given)
+        choices = [kind for kind in (hints[name], *typing.get_args(hints[name])) if dataclasses.is_dataclass(kind)]
+        if not choices:
+            return _frozen(given)
+        # Where there are several, its names tell which one it is; if none has them all, the first says so.
+        own = (kind for kind in choices if set(given) <= {field.name for field in dataclasses.fields(kind)})
+        return _build(next(own, choices[0]), given)
 
     return cls(**{name: value(name, given) for name, given in fields.items()})
 

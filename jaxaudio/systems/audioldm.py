@@ -8,7 +8,7 @@ filled in and widened without further training (sections 3.4 and 5.3 of the pape
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +36,7 @@ class Config:
       audio: waveform to latent and back.
       unet: the latent model.
       betas: first and last noise variance of the 1,000 training times, whose roots grow linearly.
+      prediction: what the U-Net says: the noise, as published, or "v", which weighs the noisiest times more.
       window: seconds that it was trained on; longer sounds are made of windows.
       overlap: seconds in which neighbouring windows fade into each other.
     """
@@ -43,6 +44,7 @@ class Config:
     audio: latent_audio.Config = latent_audio.AUDIOLDM_16K
     unet: UNetConfig = unet.AUDIOLDM_S_UNET
     betas: tuple[float, float] = (0.0015, 0.0195)
+    prediction: Literal["epsilon", "v"] = "epsilon"
     window: float = 10.24
     overlap: float = 2.56
 
@@ -83,6 +85,7 @@ MINI = Config(
         film=384,
         film_scale=20.0,
     ),
+    prediction="v",
     window=5.12,
     overlap=1.28,
 )
@@ -128,7 +131,7 @@ def schedule(config: Config, sampling: Sampling) -> samplers.Schedule:
 
 
 def predict(params: Params, config: Config, x: Array, t: Array, condition: Condition) -> Array:
-    """The noise in x (batch, positions, frequencies, channels) at a time of 0 to 999, scalar or (batch,)."""
+    """What `Config.prediction` says of x (batch, positions, frequencies, channels), t () or (batch,), 0 to 999."""
     return unet.predict(params["unet"], config.unet, x, t, **condition)
 
 
@@ -284,7 +287,7 @@ def loss(
     t = jax.vmap(lambda k: jax.random.randint(k, (), 0, 1000))(streams[:, 1])
     condition = samplers.dropped(streams[:, 2], drop, batch["condition"], batch["negative"])
     network = functools.partial(predict, {"unet": params}, config, condition=condition)
-    value, metrics = diffusion_loss(network, data, noise, t, config.variances)
+    value, metrics = diffusion_loss(network, data, noise, t, config.variances, prediction=config.prediction)
     return value, (metrics, extra)
 
 
@@ -315,4 +318,5 @@ def _sample(
         network, condition, negative, sampling.guidance, rescale=sampling.rescale, interval=sampling.interval
     )
     whole = windowed(guided, x.shape[1], *latent_model.windows(config))
+    options = {"prediction": config.prediction, **options}
     return samplers.sample(whole, x, plan, key, solver=sampling.solver, items=items, **options)

@@ -56,6 +56,11 @@ def adaptive_weight(of_reconstruction: Array, of_adversary: Array, weight: float
     return jax.lax.stop_gradient(weight * jnp.clip(norms[0] / (norms[1] + 1e-4), 0, 1e4))
 
 
+def from_step(start: int, step: Array, run: Callable[[], Any], before: Callable[[], Any]) -> Any:
+    """What `run` gives from step `start` on, and what `before` gives until then, when the other is not computed."""
+    return jax.lax.cond(step >= start, run, before) if start else run()
+
+
 Judgement = tuple[Array, tuple[Metrics, Any]]
 
 

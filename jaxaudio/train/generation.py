@@ -127,7 +127,7 @@ def autoencoder_task(
 
     def loss(axis_name: str | None):
         losses = vae_losses(
-            config.vae, patch, kl_weight=kl_weight, adversary_start=adversary_start, axis_name=axis_name
+            config.vae, patch, kl_weight=kl_weight, adversary_start=adversary_start, lazy=True, axis_name=axis_name
         )
         return prepared(losses, prepare)
 
@@ -142,7 +142,13 @@ def autoencoder_task(
 
 
 def vocoder_task(
-    experiment: Experiment, *, data: DataIterator, evaluation: np.ndarray, waves: WaveConfig, vae: Any = None
+    experiment: Experiment,
+    *,
+    data: DataIterator,
+    evaluation: np.ndarray,
+    waves: WaveConfig,
+    vae: Any = None,
+    adversary_start: int = 0,
 ) -> Task:
     """The vocoder, against HiFi-GAN's discriminators.
 
@@ -153,6 +159,7 @@ def vocoder_task(
       waves: shape of the discriminators.
       vae: variables of the autoencoder. With them every other row is given as the autoencoder has it, which is how the
         vocoder is used.
+      adversary_start: see `vocoder_losses`.
     """
     config: latent_audio.Config = experiment.model
     vocoder = latent_audio.vocoder_of(config)
@@ -170,7 +177,7 @@ def vocoder_task(
     def generate(variables: Any, mel: jax.Array) -> jax.Array:
         return vocoder.generate(variables, config.vocoder, mel)
 
-    losses = vocoder_losses(generate, config.front_end, loss_mel, waves)
+    losses = vocoder_losses(generate, config.front_end, loss_mel, waves, adversary_start=adversary_start)
 
     def run(params: Any, extra: Any, batch: Batch, key: jax.Array, frozen: Any) -> tuple[Any, Any]:
         mel = jax.lax.stop_gradient(heard(batch["waveform"], frozen))

@@ -14,6 +14,7 @@ from jaxaudio.train.adversarial import (
     GENERATOR,
     Adversarial,
     feature_loss,
+    from_step,
     least_squares_generator_losses,
     least_squares_losses,
 )
@@ -64,6 +65,7 @@ def vocoder_losses(
     *,
     mel_weight: float = 45.0,
     feature_weight: float = 1.0,
+    adversary_start: int = 0,
 ) -> Adversarial:
     """HiFi-GAN's losses, for `make_gan_step`.
 
@@ -77,6 +79,7 @@ def vocoder_losses(
       config: the discriminators'.
       mel_weight: factor on the mean absolute difference of log-mels.
       feature_weight: factor on the feature loss.
+      adversary_start: number of steps before the discriminators learn and count; until then they cost nothing.
     """
 
     def made_by(params: Any, extra: Any, batch: dict[str, Array], key: Array, frozen: Any) -> tuple[Array, Any]:
@@ -88,18 +91,27 @@ def vocoder_losses(
     def discriminator_loss(
         params: Any, extra: Any, made: Array, batch: dict[str, Array], key: Array, frozen: Any
     ) -> tuple[Array, Any]:
-        judged = judge(config, params, extra[DISCRIMINATOR], batch["waveform"], made)
-        total = sum(judged.real[1:] + judged.fake, judged.real[0])
-        return total, ({}, {**extra, DISCRIMINATOR: judged.extra})
+        def run() -> tuple[Array, Any]:
+            judged = judge(config, params, extra[DISCRIMINATOR], batch["waveform"], made)
+            return sum(judged.real[1:] + judged.fake, judged.real[0]), judged.extra
+
+        total, own = from_step(adversary_start, batch["step"], run, lambda: (jnp.zeros(()), extra[DISCRIMINATOR]))
+        return total, ({}, {**extra, DISCRIMINATOR: own})
 
     def generator_loss(
         made: Array, params: Any, extra: Any, batch: dict[str, Array], key: Array, frozen: Any
     ) -> tuple[Array, Any]:
-        judged = judge(config, params, extra[DISCRIMINATOR], batch["waveform"], made)
+        def run() -> tuple[Array, Array, Any]:
+            judged = judge(config, params, extra[DISCRIMINATOR], batch["waveform"], made)
+            features, pleased = (sum(x[1:], x[0]) for x in (judged.features, judged.generator))
+            return features, pleased, judged.extra
+
+        nothing = jnp.zeros(()), jnp.zeros(()), extra[DISCRIMINATOR]
+        features, pleased, own = from_step(adversary_start, batch["step"], run, lambda: nothing)
         spectral = mel_distance(batch["waveform"], made, loss_mel)
-        metrics = {"mel": spectral, "features": sum(judged.features), "adversary": sum(judged.generator)}
-        value = metrics["adversary"] + feature_weight * metrics["features"] + mel_weight * spectral
-        return value, (metrics, {**extra, DISCRIMINATOR: judged.extra})
+        metrics = {"mel": spectral, "features": features, "adversary": pleased}
+        value = pleased + feature_weight * features + mel_weight * spectral
+        return value, (metrics, {**extra, DISCRIMINATOR: own})
 
     return Adversarial(made_by, discriminator_loss, generator_loss)
 

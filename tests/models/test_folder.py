@@ -14,7 +14,7 @@ from jaxaudio.convert.rules import flatten
 from jaxaudio.errors import CheckpointError, MissingError, UsageError
 from jaxaudio.models import folder as folders
 from jaxaudio.models import registry, systems, verify
-from jaxaudio.systems import audiosep, lassnet
+from jaxaudio.systems import audioldm, audiosep, flowsep, lassnet
 from jaxaudio.text import clap
 from tests.models import tiny
 
@@ -138,6 +138,8 @@ def test_a_config_that_is_no_json(copy):
         ("audiosep", audiosep.MINI),
         ("lassnet", lassnet.LASSNET),
         ("clap", clap.HTSAT_TINY_ROBERTA),
+        ("audioldm", audioldm.MINI),
+        ("flowsep", flowsep.Config()),
     ],
 )
 def test_configurations_survive_json(system, config):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from jaxaudio.convert.rules import convert, flatten, fold_weight_norm, prefixed, to_torch
-from jaxaudio.nn import bigvgan, hifigan, snake
+from jaxaudio.errors import ConfigError
+from jaxaudio.nn import bigvgan, hifigan, snake, vocos
 
 SMALL = hifigan.Config(mels=4, channels=16, rates=(5, 2), widths=(16, 4), block_widths=(3, 7), dilations=(1, 3))
 
@@ -130,3 +131,43 @@ def test_weight_norm_of_either_kind_is_folded(style):
 def test_lone_halves_of_a_pair_are_left_alone():
     state = {"a.weight_g": np.ones((2, 1)), "b.weight_v": np.ones((2, 3))}
     assert set(fold_weight_norm(state)) == set(state)
+
+
+TALK = vocos.Config(sample_rate=8000, mels=4, width=12, hidden=20, layers=2, n_fft=32, hop=10, padding="same")
+
+
+def test_vocos_gives_a_hop_for_each_frame_or_the_span_between_their_middles():
+    params = filled(vocos, TALK)
+    same = vocos.generate(params, TALK, MEL)
+    assert same.shape == (2, 90) and same.std() > 0
+    center = vocos.generate(params, dataclasses.replace(TALK, padding="center"), MEL)
+    assert center.shape == (2, 80)
+    # Both cut the same signal: "center" half a window in, "same" half a hop less.
+    np.testing.assert_allclose(center, same[:, 5:85], atol=1e-6)
+
+
+def test_vocos_speaks_the_spectrum_of_its_last_layer():
+    made = vocos.intermediates(filled(vocos, TALK), TALK, MEL)
+    size, phase = np.split(np.asarray(made["out"], np.float64), 2, axis=-1)
+    frames = np.fft.irfft(np.minimum(np.exp(size), 100) * np.exp(1j * phase))
+    window = np.sin(np.pi * np.arange(32) / 32) ** 2
+    signal, weight = np.zeros((2, 8 * 10 + 32)), np.zeros(8 * 10 + 32)
+    for i in range(9):
+        signal[:, i * 10 : i * 10 + 32] += window * frames[:, i]
+        weight[i * 10 : i * 10 + 32] += window**2
+    np.testing.assert_allclose(made["waveform"], (signal / np.maximum(weight, 1e-9))[:, 11:-11], atol=1e-5)
+
+
+def test_vocos_in_bfloat16_stays_close_and_returns_float32():
+    params = filled(vocos, TALK)
+    exact = vocos.generate(params, TALK, MEL)
+    rough = vocos.generate(params, dataclasses.replace(TALK, dtype="bfloat16"), MEL)
+    assert rough.dtype == jnp.float32
+    assert np.linalg.norm(rough - exact) < 0.1 * np.linalg.norm(exact)
+
+
+def test_a_vocos_that_cannot_be_is_refused():
+    with pytest.raises(ConfigError, match="even"):
+        dataclasses.replace(TALK, hop=9)
+    with pytest.raises(ConfigError, match="pads"):
+        dataclasses.replace(TALK, padding="valid")

@@ -148,9 +148,12 @@ def reduced(tree):
     )
 
 
-def test_an_autoencoder_learns_and_the_adversary_waits_for_its_step():
+@pytest.mark.parametrize("lazy", [False, True])
+def test_an_autoencoder_learns_and_the_adversary_waits_for_its_step(lazy):
     patch = PatchConfig(channels=4, layers=1)
-    losses = vae_losses(VAE, patch, kl_weight=1.0, adversary_start=6, perceptual=lambda a, b: 0 * a[:, 0, 0, 0])
+    losses = vae_losses(
+        VAE, patch, kl_weight=1.0, adversary_start=6, perceptual=lambda a, b: 0 * a[:, 0, 0, 0], lazy=lazy
+    )
     tx = adversarial.gan_optimizer(optax.adam(1e-3, 0.5, 0.9), optax.adam(1e-3, 0.5, 0.9))
     params, extra = reduced(jax.eval_shape(lambda: init_vae(jax.random.key(0), VAE, patch)))
     extra["discriminator"] = jax.tree.map(jnp.ones_like, extra["discriminator"])
@@ -159,11 +162,13 @@ def test_an_autoencoder_learns_and_the_adversary_waits_for_its_step():
     data = {"mel": np.asarray(draw(2, 16, 16, 1)), "weight": np.ones((2, 16, 1, 1), np.float32)}
     found = []
     for _ in range(10):
-        before = state.params["discriminator"]
+        before, kept = state.params["discriminator"], state.extra["discriminator"]
         state, metrics = step(state, data)
         found.append(metrics)
         moved = not np.array_equal(before["main_0"]["kernel"], state.params["discriminator"]["main_0"]["kernel"])
         assert moved == (float(metrics["discriminator_loss"]) > 0) == (len(found) > 6)
+        looked = not jax.tree.all(jax.tree.map(np.array_equal, kept, state.extra["discriminator"]))
+        assert looked == (len(found) > 6 or not lazy) == (float(metrics["logits_real"]) != 0)
     assert float(found[5]["nll"]) < 0.95 * float(found[0]["nll"])
     assert 0 < float(found[-1]["adversary_weight"]) <= 5000
 
@@ -180,11 +185,16 @@ def test_padding_does_not_count_in_the_autoencoders_error():
     np.testing.assert_allclose(metrics["nll"], error[:, :10].sum(), rtol=1e-5)
 
 
-def test_a_vocoder_learns():
+@pytest.mark.parametrize("start", [0, 4])
+def test_a_vocoder_learns_and_the_adversary_waits_for_its_step(start):
     config = hifigan.Config(mels=64, channels=8, rates=(8, 20), widths=(16, 40), block_widths=(3,), dilations=(1,))
     waves = WaveConfig(periods=(2,), period_channels=(4, 4), scales=1, scale_layers=((4, 15, 4, 1), (4, 41, 4, 2)))
     losses = vocoder_losses(
-        lambda p, mel: hifigan.generate(p, config, mel), front_ends.AUDIOLDM_16K, front_ends.HIFIGAN_16K, waves
+        lambda p, mel: hifigan.generate(p, config, mel),
+        front_ends.AUDIOLDM_16K,
+        front_ends.HIFIGAN_16K,
+        waves,
+        adversary_start=start,
     )
     shapes = jax.eval_shape(lambda: init_vocoder(jax.random.key(0), lambda key: hifigan.init(key, config), waves))
     params, extra = reduced(shapes)
@@ -196,6 +206,8 @@ def test_a_vocoder_learns():
     for _ in range(8):
         state, metrics = step(state, data)
         found.append(float(metrics["mel"]))
+        for name in ("discriminator_loss", "features", "adversary"):
+            assert (float(metrics[name]) > 0) == (len(found) > start)
     assert found[-1] < 0.97 * found[0]
     assert not np.array_equal(state.extra["discriminator"]["spectral"]["msd"]["discriminators_0"]["convs_0"]["u"], 0)
 

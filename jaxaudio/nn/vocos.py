@@ -1,0 +1,193 @@
+"""Vocos, a vocoder that speaks in spectra: frames in, an inverse STFT out (Siuzdak, 2024, arXiv:2306.00814).
+
+It works at the rate of the frames throughout, so it costs a small part of what upsampling vocoders do.
+"""
+
+import dataclasses
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+from jaxaudio.convert.rules import Rule, conv1d, linear
+from jaxaudio.dsp.stft import istft
+from jaxaudio.errors import ConfigError
+from jaxaudio.nn.conv1d import Conv1d
+
+_WIDTH = 7  # taps of the convolutions
+_LOUDEST = 1e2  # magnitudes are clipped there
+_INIT = nn.initializers.truncated_normal(0.02)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Shape of a Vocos.
+
+    Attributes:
+      sample_rate: samples per second of the waveform.
+      mels: bands of the spectrogram.
+      width: channels of the backbone.
+      hidden: channels inside each of its blocks.
+      layers: number of blocks.
+      n_fft: length of the inverse transform.
+      hop: samples per frame.
+      padding: "same" gives frames * hop samples, a frame in the middle of each hop; "center" (frames - 1) * hop, from
+        the first frame to the last.
+      embeddings: number of conditions that choose the norms' scales and shifts; 0 for plain norms.
+      dtype: compute dtype, "float32" or "bfloat16"; spectra and waveform are float32.
+    """
+
+    sample_rate: int = 24000
+    mels: int = 100
+    width: int = 512
+    hidden: int = 1536
+    layers: int = 8
+    n_fft: int = 1024
+    hop: int = 256
+    padding: Literal["same", "center"] = "center"
+    embeddings: int = 0
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.padding not in ("same", "center"):
+            raise ConfigError(f"a Vocos pads 'same' or 'center', not {self.padding!r}.")
+        if self.padding == "same" and (self.n_fft - self.hop) % 2:
+            raise ConfigError(f"'same' needs n_fft - hop to be even, not {self.n_fft - self.hop}.")
+
+
+MEL_24KHZ = Config()
+"""charactr/vocos-mel-24khz (13.5 M parameters); hears `front_ends.VOCOS_24K`."""
+
+
+class Norm(nn.Module):
+    """Layer normalisation, whose scale and shift a condition may choose.
+
+    Attributes:
+      embeddings: number of conditions; 0 for one scale and shift.
+    """
+
+    embeddings: int = 0
+
+    @nn.compact
+    def __call__(self, x: Array, condition: Array | None = None) -> Array:
+        """(batch, time, channels), and (batch,) int conditions if there are any -> the same."""
+        channels = x.shape[-1]
+        shape = (self.embeddings, channels) if self.embeddings else (channels,)
+        scale = self.param("scale", nn.initializers.ones, shape)
+        shift = self.param("bias", nn.initializers.zeros, shape)
+        if self.embeddings:
+            scale, shift = (table[condition][:, None] for table in (scale, shift))
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        wide = wide - jnp.mean(wide, -1, keepdims=True)
+        wide = wide / jnp.sqrt(jnp.mean(jnp.square(wide), -1, keepdims=True) + 1e-6)
+        return (wide * scale + shift).astype(x.dtype)
+
+
+class Depthwise(nn.Module):
+    """A convolution in time of each channel by itself."""
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """(batch, time, channels) -> the same."""
+        kernel = self.param("kernel", _INIT, (_WIDTH, x.shape[-1])).astype(x.dtype)
+        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],)).astype(x.dtype)
+        reach, time = _WIDTH // 2, x.shape[1]
+        x = jnp.pad(x, ((0, 0), (reach, reach), (0, 0)))
+        # One fused pass over memory, where grouped convolutions are slow on CPUs.
+        return sum((x[:, i : i + time] * kernel[i] for i in range(1, _WIDTH)), x[:, :time] * kernel[0]) + bias
+
+
+class ConvNeXtBlock(nn.Module):
+    """A residual block of one depthwise convolution and two dense layers (Liu et al., 2022, arXiv:2201.03545).
+
+    Attributes:
+      config: sizes.
+    """
+
+    config: Config
+
+    @nn.compact
+    def __call__(self, x: Array, condition: Array | None = None) -> Array:
+        """(batch, time, channels) -> the same."""
+        c = self.config
+        y = Depthwise(name="dwconv")(x)
+        y = Norm(c.embeddings, name="norm")(y, condition)
+        y = nn.Dense(c.hidden, dtype=x.dtype, kernel_init=_INIT, name="pwconv1")(y)
+        y = nn.Dense(c.width, dtype=x.dtype, kernel_init=_INIT, name="pwconv2")(nn.gelu(y, approximate=False))
+        gamma = self.param("gamma", nn.initializers.constant(1 / c.layers), (c.width,))
+        return x + gamma.astype(x.dtype) * y
+
+
+class _Generator(nn.Module):
+    config: Config
+
+    @nn.compact
+    def __call__(self, mel: Array, condition: Array | None = None) -> dict[str, Array]:
+        c = self.config
+        x = mel.astype(c.dtype) if c.dtype != "float32" else mel  # float64 stays what it is
+        x = Conv1d(c.width, _WIDTH, name="embed")(x)
+        x = Norm(c.embeddings, name="norm")(x, condition)
+        for i in range(c.layers):
+            x = ConvNeXtBlock(c, name=f"convnext_{i}")(x, condition)
+        backbone = Norm(name="final_layer_norm")(x)
+        out = nn.Dense(c.n_fft + 2, dtype=x.dtype, name="out")(backbone)
+        out = out.astype(jnp.promote_types(x.dtype, jnp.float32))
+        size, phase = jnp.split(out, 2, axis=-1)
+        size = jnp.minimum(jnp.exp(size), _LOUDEST)
+        same = c.padding == "same"
+        waveform = istft(size * jnp.cos(phase), size * jnp.sin(phase), c.hop, center=not same)
+        if same:
+            edge = (c.n_fft - c.hop) // 2
+            waveform = waveform[:, edge : waveform.shape[1] - edge]
+        return {"backbone": backbone, "out": out, "waveform": waveform}
+
+
+def init(key: Array, config: Config) -> Any:
+    """Random variables {"params": ...}; under `jax.eval_shape`, their shapes at no cost."""
+    condition = jnp.zeros((1,), jnp.int32) if config.embeddings else None
+    return _Generator(config).init(key, jnp.zeros((1, 2, config.mels)), condition)
+
+
+def generate(params: Any, config: Config, mel: Array, condition: Array | None = None) -> Array:
+    """Makes waveforms of log-mel spectrograms.
+
+    Args:
+      params: variables of `init` or of a converted checkpoint.
+      config: the configuration that they belong to.
+      mel: (batch, frames, mels), natural logarithm.
+      condition: (batch,) int, 0 to embeddings - 1, where the configuration has embeddings.
+
+    Returns:
+      (batch, samples) as `Config.padding` says; nothing keeps it within (-1, 1).
+    """
+    return intermediates(params, config, mel, condition)["waveform"]
+
+
+def intermediates(params: Any, config: Config, mel: Array, condition: Array | None = None) -> Any:
+    """Like `generate`, but returns {"backbone", "out", "waveform"}: "out" is log-magnitudes, then phases."""
+    return _Generator(config).apply(params, mel, condition)
+
+
+def _norm(key: str, path: str) -> tuple[Rule, ...]:
+    """A norm, plain or with embeddings."""
+    return (
+        Rule(rf"{key}\.(?:weight|scale\.weight)", f"params/{path}/scale"),
+        Rule(rf"{key}\.(?:bias|shift\.weight)", f"params/{path}/bias"),
+    )
+
+
+WEIGHTS = (
+    Rule(r"feature_extractor\..*|head\.istft\.window", None),  # windows and filters, computed here
+    Rule(r"backbone\.embed\.weight", "params/embed/kernel", conv1d),
+    Rule(r"backbone\.embed\.bias", "params/embed/bias"),
+    *_norm(r"backbone\.(norm|final_layer_norm)", r"\1"),
+    *_norm(r"backbone\.convnext\.(\d+)\.norm", r"convnext_\1/norm"),
+    Rule(r"backbone\.convnext\.(\d+)\.gamma", r"params/convnext_\1/gamma"),
+    Rule(r"backbone\.convnext\.(\d+)\.dwconv\.weight", r"params/convnext_\1/dwconv/kernel", lambda x: x[:, 0].T),
+    Rule(r"backbone\.convnext\.(\d+)\.(pwconv[12])\.weight", r"params/convnext_\1/\2/kernel", linear),
+    Rule(r"backbone\.convnext\.(\d+)\.(dwconv|pwconv[12])\.bias", r"params/convnext_\1/\2/bias"),
+    Rule(r"head\.out\.weight", "params/out/kernel", linear),
+    Rule(r"head\.out\.bias", "params/out/bias"),
+)
+"""Conversion rules for the published names."""
