@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxaudio import samplers
 from jaxaudio.convert.rules import convert
 from jaxaudio.errors import ConfigError, UsageError
 from jaxaudio.nn import autoencoder, latent_audio, unet
@@ -145,6 +146,43 @@ def test_the_loss_draws_per_item(params, film):
     assert float(always(params["unet"], {}, batch, jax.random.key(5))[0]) == pytest.approx(
         float(always(params["unet"], {}, blank, jax.random.key(5))[0]), rel=1e-6
     )
+
+
+VELOCITIES = dataclasses.replace(CONFIG, prediction="v")
+
+
+def _levels(t, x):
+    """Weights of data and noise at times t, to multiply x."""
+    power = samplers.signal_power(CONFIG.variances)
+    rows = (jnp.asarray(np.sqrt(share), x.dtype)[t] for share in (power, 1 - power))
+    return [row.reshape(-1, *[1] * (x.ndim - 1)) if row.ndim else row for row in rows]
+
+
+def test_a_model_that_says_v_goes_where_the_same_model_goes_that_says_the_noise(monkeypatch, film):
+    def predict(params, config, x, t, condition):
+        noise = jnp.tanh(x) + 0.1 * condition["film"][:, :2].reshape(-1, 1, 1, 2)
+        alpha, sigma = _levels(t, x)
+        return noise if config.prediction == "epsilon" else (noise - sigma * x) / alpha
+
+    monkeypatch.setattr(audioldm, "predict", predict)
+    made = [
+        audioldm.generate({}, config, film, nothing(film), jax.random.key(3), samples=SAMPLES, sampling=QUICK)
+        for config in (CONFIG, VELOCITIES)
+    ]
+    np.testing.assert_allclose(*made, atol=1e-4 * np.abs(made[0]).max())
+
+
+def test_the_loss_of_a_model_that_says_v_is_zero_for_v(monkeypatch, film):
+    data = jnp.asarray(np.random.default_rng(2).standard_normal((3, 8, 4, 2)), jnp.float32)
+
+    def predict(params, config, x, t, condition):
+        alpha, sigma = _levels(t, x)
+        return alpha * (x - alpha * data) / sigma - sigma * data
+
+    monkeypatch.setattr(audioldm, "predict", predict)
+    batch = {"latent": data, "condition": film, "negative": nothing(film), "index": jnp.arange(3)}
+    losses = [audioldm.loss({}, {}, batch, jax.random.key(5), config=c)[0] for c in (VELOCITIES, CONFIG)]
+    assert float(losses[0]) < 1e-6 < 0.1 < float(losses[1])
 
 
 def _published_keys() -> dict:
