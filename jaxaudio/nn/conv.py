@@ -75,9 +75,20 @@ def convolve(x: Array, kernel: Array, *, fast: bool = True) -> Array:
     """
     if not fast or not _many_channels(x, kernel):
         return convolve2d(x, kernel)
+    return _saving(x, kernel)
+
+
+@jax.custom_jvp
+def _saving(x: Array, kernel: Array) -> Array:
     # Transforming the kernel doubles it, which pays when many positions share it.
     on_cpu = winograd.convolve if math.prod(x.shape[:3]) >= 1024 else _by_columns
     return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=convolve2d)
+
+
+@_saving.defjvp
+def _differentiated(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Where gradients are taken, too, nothing is saved: those of the transforms cost more than they do."""
+    return jax.jvp(convolve2d, primals, tangents)
 
 
 def convolve_repeated(x: Array, kernel: Array, *, fast: bool = True) -> Array:

@@ -86,7 +86,16 @@ FLOWSEP = Config(vocoder=bigvgan.FLOWSEP, vocoder_kind="bigvgan")
 MINI = Config(
     vae=autoencoder.Config(channels=16, multipliers=(1, 2, 2, 3), blocks=1, latent=16, groups=8),
     vocoder=vocos.Config(
-        sample_rate=16000, mels=64, width=160, hidden=400, layers=4, n_fft=640, hop=160, padding="same"
+        sample_rate=16000,
+        mels=64,
+        width=160,
+        hidden=400,
+        layers=4,
+        n_fft=640,
+        hop=160,
+        padding="same",
+        mean=-6.0,
+        spread=3.0,
     ),
     vocoder_kind="vocos",
 )

@@ -35,6 +35,9 @@ class Config:
       padding: "same" gives frames * hop samples, a frame in the middle of each hop; "center" (frames - 1) * hop, from
         the first frame to the last.
       embeddings: number of conditions that choose the norms' scales and shifts; 0 for plain norms.
+      mean: taken off the log-mels first. The norm after the first convolution hides the level of spectra that are far
+        from zero, which the published networks learn to see in spite of it.
+      spread: that they are divided by then.
       dtype: compute dtype, "float32" or "bfloat16"; spectra and waveform are float32.
     """
 
@@ -47,6 +50,8 @@ class Config:
     hop: int = 256
     padding: Literal["same", "center"] = "center"
     embeddings: int = 0
+    mean: float = 0.0
+    spread: float = 1.0
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
@@ -126,7 +131,7 @@ class _Generator(nn.Module):
     def __call__(self, mel: Array, condition: Array | None = None) -> dict[str, Array]:
         c = self.config
         x = mel.astype(c.dtype) if c.dtype != "float32" else mel  # float64 stays what it is
-        x = Conv1d(c.width, _WIDTH, name="embed")(x)
+        x = Conv1d(c.width, _WIDTH, name="embed")((x - c.mean) / c.spread)
         x = Norm(c.embeddings, name="norm")(x, condition)
         for i in range(c.layers):
             x = ConvNeXtBlock(c, name=f"convnext_{i}")(x, condition)

@@ -81,7 +81,7 @@ MINI = Config(
         outputs=16,
         channels=(64, 128),
         blocks=1,
-        attention=(False, True),
+        attention=(False, False),
         film=384,
         film_scale=20.0,
     ),
