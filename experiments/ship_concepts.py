@@ -50,7 +50,6 @@ def main(o: Options) -> None:
     each = {LABELS[k]: float(np.mean(right[labels == k])) for k in range(len(LABELS))}
     recorded = np.array([not name.startswith(MADE_BY_US) for name in ids])
     half = np.random.default_rng(0).permutation(len(audio))
-    sources = (Path(open_sounds.__file__).parent / "SOURCES.md").read_text(encoding="utf-8")
     figures = {
         "clips": len(labels),
         "accuracy": 100 * float(np.mean(right)),
@@ -67,7 +66,7 @@ def main(o: Options) -> None:
         size=sum(path.stat().st_size for path in o.out.glob("*")) / 1e6,
         labels=", ".join(LABELS),
         worst=", ".join(f"{name} {100 * each[name]:.0f} %" for name in sorted(each, key=lambda name: each[name])[:6]),
-        sources=sources[sources.index("\n") :].strip(),
+        sources=open_sounds.attribution(),
     )
     (o.out / "CARD.md").write_text(card, encoding="utf-8")
 

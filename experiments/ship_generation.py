@@ -1,6 +1,6 @@
 """Puts the small generator and the small flow separator into the package: weights, cards and measured figures.
 
-python experiments/ship_generation.py --audioldm runs/generation_mini/best --flowsep runs/separation_flow_mini/best
+python experiments/ship_generation.py --audioldm runs/generation_mini/final --flowsep runs/separation_flow_mini/final
 """
 
 import dataclasses
@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import tyro
 
@@ -16,6 +17,7 @@ import jaxaudio
 from jaxaudio.data import open_sounds
 from jaxaudio.metrics import concepts, energies_left, frechet_distance, named, protocol
 from jaxaudio.models import publish, verify
+from jaxaudio.train import load_params, save_params
 
 LABELS = [
     line
@@ -23,14 +25,21 @@ LABELS = [
     if line and not line.startswith("#")
 ]
 
+SAMPLING = {
+    "audioldm-mini": {"steps": 25, "solver": "dpmpp-2m", "guidance": 4.0, "spacing": "log-snr"},
+    "flowsep-mini": {"steps": 10, "guidance": 1.0},
+}
+"""How the models sample where nothing else is asked for."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
     """What to ship and how to measure it.
 
     Attributes:
-      audioldm: weights of the generator, a run's `best`; None to leave it as it is.
+      audioldm: weights of the generator, a run's `final`; None to leave it as it is.
       flowsep: weights of the flow separator; None to leave it as it is.
+      vocoder: weights of a vocoder to take in place of the one that they were stored with.
       judge: the classifier of `concept_classifier.py`, as a folder.
       root: the built `open_sounds`.
       assets: folder of the shipped models.
@@ -43,6 +52,7 @@ class Options:
 
     audioldm: Path | None = None
     flowsep: Path | None = None
+    vocoder: Path | None = None
     judge: Path = Path("jaxaudio/assets/concepts-mini")
     root: Path = Path("data/open_sounds")
     assets: Path = Path("jaxaudio/assets")
@@ -55,17 +65,26 @@ class Options:
 
 def export(o: Options, run: Path, name: str) -> None:
     """A model folder of a run, as float16, with a record to verify it by."""
+    about = {"step": json.loads((run / "config.json").read_text())["step"], "sampling": SAMPLING[name]}
     shutil.rmtree(o.assets / name, ignore_errors=True)
     publish.export_training(
-        run,
+        with_vocoder(run, o.vocoder) if o.vocoder else run,
         o.assets / name,
         name=name,
         licence="CC-BY-SA-4.0",
         source="trained by experiments/ on open_sounds",
         dtype=np.float16,
-        about={"step": json.loads((run / "config.json").read_text())["step"]},
+        about=about,
     )
     verify.add_record(o.assets / name)
+
+
+def with_vocoder(run: Path, vocoder: Path) -> Path:
+    """The weights of a run with another vocoder, beside it."""
+    params, about = load_params(run)
+    out = run.with_name(f"{run.name}_voiced")
+    save_params(out, {**params, "vocoder": load_params(vocoder)[0]}, about)
+    return out
 
 
 def prompts(o: Options) -> list[str]:
@@ -80,7 +99,6 @@ def prompts(o: Options) -> list[str]:
 
 def heard(judge: concepts.Concepts, waves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings and logits of the classifier."""
-    import jax
 
     @jax.jit
     def run(x: Any) -> Any:
@@ -149,15 +167,109 @@ def measure_separators(o: Options) -> dict[str, dict[str, float]]:
     return figures
 
 
+def card(o: Options, name: str, table: str) -> None:
+    """The model's card, with what was measured."""
+    folder = o.assets / name
+    model = jaxaudio.load(folder)
+    counts = {part: sum(x.size for x in jax.tree.leaves(tree)) / 1e6 for part, tree in model.params.items()}
+    counts.pop("scale", None)
+    text = CARDS[name].format(
+        table=table,
+        steps=model.card.about["step"],
+        size=sum(path.stat().st_size for path in folder.glob("*")) / 1e6,
+        parts=", ".join(f"{part} {count:.2f}" for part, count in counts.items()),
+        **{f"default_{key}": value for key, value in model.card.about["sampling"].items()},
+        each=o.each,
+        trials=o.trials,
+        common=COMMON.format(sources=open_sounds.attribution()),
+    )
+    (folder / "CARD.md").write_text(text, encoding="utf-8")
+
+
 def main(o: Options) -> None:
-    """Exports and measures."""
+    """Exports, measures, and writes the cards."""
     for run, name in ((o.audioldm, "audioldm-mini"), (o.flowsep, "flowsep-mini")):
         if run and not o.keep:
             export(o, run, name)
     if o.audioldm:
-        print("audioldm-mini", json.dumps(measure_generator(o)), flush=True)
+        found = measure_generator(o)
+        print("audioldm-mini", json.dumps(found), flush=True)
+        card(o, "audioldm-mini", GENERATOR_TABLE.format(**found))
     if o.flowsep:
-        print("separators", json.dumps(measure_separators(o)), flush=True)
+        figures = measure_separators(o)
+        print("separators", json.dumps(figures), flush=True)
+        rows = [f"| {name} | {f['interference']:.1f} dB | {f['target']:.1f} dB |" for name, f in figures.items()]
+        card(o, "flowsep-mini", "\n".join([SEPARATOR_HEAD, *rows]))
+
+
+GENERATOR_TABLE = """| | |
+|---|---|
+| named rightly by the classifier, of {sounds} sounds of 50 concepts (chance 2 %) | {accuracy:.0%} |
+| mean probability of the prompted concept | {probability:.2f} |
+| held-out real clips of the same concepts, named rightly | {real_accuracy:.0%} |
+| Frechet distance to those clips, in the classifier's embedding | {frechet:.2f} |
+| the same between two halves of those clips | {frechet_of_real_halves:.2f} |"""
+
+SEPARATOR_HEAD = """| median over the mixtures | interference left | target kept |
+|---|---|---|"""
+
+COMMON = """- **Licence of these weights.** CC-BY-SA-4.0: some of the sound that they learnt from is CC-BY-SA. All of it is CC0, public
+  domain, permissively licensed, CC-BY or CC-BY-SA; GPL sound is not in the training set.
+
+## Sources
+
+{sources}
+"""
+
+CARDS = {
+    "audioldm-mini": """# audioldm-mini
+
+Makes up to 5.12 s of sound of a short English description in one piece, longer sounds in overlapping windows. AudioLDM's
+architecture (arXiv:2301.12503) at laptop size: 16 kHz, million parameters: {parts}; {size:.1f} MB as float16, conditioned
+on the sentence embeddings of [text-mini](../text-mini/CARD.md); its vocoder is a Vocos (arXiv:2306.00814).
+
+- **Use.** `jaxaudio.load("audioldm-mini").generate("a church bell")`. By default {default_steps} steps of
+  {default_solver} on the "{default_spacing}" grid with a guidance of {default_guidance:g}.
+- **Training.** `experiments/generation_mini.py`, {steps} steps of 16 latents on two CPU cores, on an autoencoder and a vocoder of
+  `generation_vae.py` and `generation_vocoder.py`; it predicts v.
+
+## Measured
+
+By `python experiments/ship_generation.py`: {each} sounds for each of fifty concepts, prompted with captions of held-out clips. The
+judge, [concepts-mini](../concepts-mini/CARD.md), has learnt from real clips alone.
+
+{table}
+
+## Limits
+
+A small model, trained for hours, not weeks: textures, tones and single events are recognisable, fine detail is not. It
+knows about two hundred kinds of sound and speaks no words. Prompts that combine sounds, count them or order them in time are
+beyond it.
+
+{common}""",
+    "flowsep-mini": """# flowsep-mini
+
+Makes the sound that a sentence names out of a mixture anew, by rectified flow. FlowSep's architecture (arXiv:2409.07614) at
+laptop size: 16 kHz, million parameters: {parts}; {size:.1f} MB as float16, conditioned on the sentence embeddings of
+[text-mini](../text-mini/CARD.md); autoencoder and vocoder are those of [audioldm-mini](../audioldm-mini/CARD.md).
+
+- **Use.** `jaxaudio.load("flowsep-mini").separate(audio, "a dog barking", sample_rate=44100)`; `spans=[(2.0, 3.5)]` says where
+  it sounds. By default {default_steps} steps.
+- **Training.** `experiments/separation_flow_mini.py`, {steps} steps of 16 mixtures of 2.56 s on two CPU cores.
+
+## Measured
+
+By `python experiments/ship_generation.py`, on {trials} held-out mixtures of two sounds, 5.12 s each: how much of the energy of
+the mixture's parts is found in the estimate (`jaxaudio.metrics.energies_left`).
+
+{table}
+
+## Limits
+
+What it makes sounds like what was there, but its waveform is not the same; measures that compare waveforms say little of it.
+
+{common}""",
+}
 
 
 if __name__ == "__main__":

@@ -145,7 +145,6 @@ def main(o: Options) -> None:
     figures = measure(model, o)
     about = json.loads((o.out / "config.json").read_text())["about"]
     earlier = about.get("averaged_with_step")
-    sources = (Path(open_sounds.__file__).parent / "SOURCES.md").read_text()
     card = CARD.format(
         table=table(figures),
         trials=o.trials,
@@ -153,7 +152,7 @@ def main(o: Options) -> None:
         steps=about["step"],
         averaged=f"; the mean of the weights then and after {earlier} steps" if earlier else "",
         size=sum(p.stat().st_size for p in o.out.glob("*")) / 1e6,
-        sources=sources[sources.index("\n") :].strip(),
+        sources=open_sounds.attribution(),
     )
     (o.out / "CARD.md").write_text(card, encoding="utf-8")
 

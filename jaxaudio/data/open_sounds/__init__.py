@@ -5,8 +5,8 @@ with `python -m jaxaudio.data.open_sounds OUT --cache DIR`, or take `clips(cache
 """
 
 from jaxaudio.data.open_sounds.assemble import build, clips
-from jaxaudio.data.open_sounds.catalogue import concepts, rows
+from jaxaudio.data.open_sounds.catalogue import attribution, concepts, rows
 from jaxaudio.data.open_sounds.splits import SPLITS
 from jaxaudio.data.open_sounds.store import open_split, read_store, summary
 
-__all__ = ["SPLITS", "build", "clips", "concepts", "open_split", "read_store", "rows", "summary"]
+__all__ = ["SPLITS", "attribution", "build", "clips", "concepts", "open_split", "read_store", "rows", "summary"]

@@ -93,3 +93,9 @@ def concepts() -> Mapping[str, Concept]:
 def packages() -> tuple[str, ...]:
     """The packages of the map, in its order."""
     return tuple(dict.fromkeys(row.package for row in rows()))
+
+
+def attribution() -> str:
+    """Who made what of it under which licence, as Markdown without its title: for the cards of models trained on it."""
+    text = resources.files(__package__).joinpath("SOURCES.md").read_text(encoding="utf-8")
+    return text[text.index("\n") :].strip()
