@@ -56,16 +56,11 @@ def adaptive_weight(of_reconstruction: Array, of_adversary: Array, weight: float
     return jax.lax.stop_gradient(weight * jnp.clip(norms[0] / (norms[1] + 1e-4), 0, 1e4))
 
 
-def from_step(start: int, step: Array, run: Callable[[], Any], before: Callable[[], Any]) -> Any:
-    """What `run` gives from step `start` on, and what `before` gives until then, when the other is not computed."""
-    return jax.lax.cond(step >= start, run, before) if start else run()
-
-
 Judgement = tuple[Array, tuple[Metrics, Any]]
 
 
 class Adversarial(NamedTuple):
-    """What is trained: three pure functions, called in this order.
+    """What is trained: three pure functions, called in this order, and when the second of them begins.
 
     Attributes:
       generate: `(params, extra, batch, key, frozen) -> (made, extra)` runs the generator; `made` is what both losses
@@ -73,7 +68,8 @@ class Adversarial(NamedTuple):
       discriminator_loss: `(params, extra, made, batch, key, frozen) -> (value, (metrics, extra))`, of the
         discriminator's parameters, for fixed `made`.
       generator_loss: `(made, params, extra, batch, key, frozen) -> (value, (metrics, extra))`, of `made`, against the
-        updated discriminator.
+        updated discriminator; before `start`, of `made` alone, with None for the parameters.
+      start: number of steps before the discriminator is run at all (`make_gan_step` with `alone`).
 
     Both losses are means over the batch. `extra` is {"generator": collections, "discriminator": collections}, passed on
     from one to the next. `batch` holds "index", as in `make_step`, and "step" (), the number of steps taken.
@@ -82,6 +78,7 @@ class Adversarial(NamedTuple):
     generate: Callable[[Any, Any, dict[str, Array], Array, Any], tuple[Any, Any]]
     discriminator_loss: Callable[[Any, Any, Any, dict[str, Array], Array, Any], Judgement]
     generator_loss: Callable[[Any, Any, Any, dict[str, Array], Array, Any], Judgement]
+    start: int = 0
 
 
 def prepared(losses: Adversarial, prepare: Callable[[dict[str, Array]], dict[str, Array]]) -> Adversarial:
@@ -100,7 +97,7 @@ def prepared(losses: Adversarial, prepare: Callable[[dict[str, Array]], dict[str
     ) -> Judgement:
         return losses.generator_loss(made, params, extra, prepare(batch), key, frozen)
 
-    return Adversarial(generate, discriminator_loss, generator_loss)
+    return losses._replace(generate=generate, discriminator_loss=discriminator_loss, generator_loss=generator_loss)
 
 
 def gan_optimizer(
@@ -134,6 +131,7 @@ def make_gan_step(
     skip_nonfinite: bool = True,
     learning_rate: Callable[[Any], Any] | None = None,
     axis_name: str | None = None,
+    alone: bool = False,
 ) -> Step:
     """Builds `step(state, batch, frozen=None) -> (state, metrics)` that updates the discriminator, then the generator.
 
@@ -150,6 +148,8 @@ def make_gan_step(
       skip_nonfinite: where a loss or a gradient of either side is not finite, change nothing but the step counter.
       learning_rate: reported as the metric `lr`, given the number of steps taken.
       axis_name: the mapped axis under pmap: gradients and metrics are averaged over it.
+      alone: make the step of before `losses.start`, which neither runs nor trains the discriminator. It is a program of
+        its own: XLA for CPUs runs convolutions inside of conditions many times slower.
 
     Returns:
       A pure function. Its metrics are those of both losses, averaged, and `loss` (the generator's),
@@ -174,13 +174,18 @@ def make_gan_step(
             return losses.generate(generator, state.extra, batch, key, frozen)
 
         made, pull, extra = jax.vjp(generate, params[GENERATOR], has_aux=True)
-        judge = jax.value_and_grad(losses.discriminator_loss, has_aux=True)
-        (judged, (judge_metrics, extra)), gradients = judge(params[DISCRIMINATOR], extra, made, batch, key, frozen)
-        judged, judge_metrics, gradients = averaged((judged, judge_metrics, gradients))
-        params, opt_state, judge_norm = updated(DISCRIMINATOR, params, gradients, opt_state, discriminator_clip_norm)
+        judged = judge_norm = jnp.zeros(())
+        judge_metrics: Metrics = {}
+        if not alone:
+            judge = jax.value_and_grad(losses.discriminator_loss, has_aux=True)
+            (judged, (judge_metrics, extra)), gradients = judge(params[DISCRIMINATOR], extra, made, batch, key, frozen)
+            judged, judge_metrics, gradients = averaged((judged, judge_metrics, gradients))
+            limit = discriminator_clip_norm
+            params, opt_state, judge_norm = updated(DISCRIMINATOR, params, gradients, opt_state, limit)
 
         please = jax.value_and_grad(losses.generator_loss, has_aux=True)
-        (value, (metrics, extra)), slope = please(made, params[DISCRIMINATOR], extra, batch, key, frozen)
+        critic = None if alone else params[DISCRIMINATOR]
+        (value, (metrics, extra)), slope = please(made, critic, extra, batch, key, frozen)
         value, metrics, gradients = averaged((value, metrics, pull(slope)[0]))
         params, opt_state, norm = updated(GENERATOR, params, gradients, opt_state, clip_norm)
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -71,12 +72,17 @@ def fit(experiment: Experiment, task: Task, *, quiet: bool = False) -> Result:
     _check(experiment, task)
     out, leader = pathlib.Path(experiment.out), jax.process_index() == 0
     config = to_json(experiment)
-    adversarial = isinstance(task.loss(None), Adversarial)
+    losses = task.loss(None)
+    adversarial = isinstance(losses, Adversarial)
+    alone = losses.start if isinstance(losses, Adversarial) else 0
     tx = experiment.optimizer.build(experiment.steps)
     if adversarial:
         tx = gan_optimizer(tx, (experiment.discriminator or experiment.optimizer).build(experiment.steps))
     released = task.release or (lambda variables: variables)
-    runner = parallel.data_parallel(lambda axis_name: _build_step(experiment, task, tx, axis_name), experiment.parallel)
+    runner, warm_up = (
+        parallel.data_parallel(functools.partial(_build_step, experiment, task, tx, alone=before), experiment.parallel)
+        for before in (False, True)
+    )
 
     def initial() -> TrainState:
         init_key, key = jax.random.split(jax.random.key(experiment.seed))
@@ -124,7 +130,7 @@ def fit(experiment: Experiment, task: Task, *, quiet: bool = False) -> Result:
         begun = saved = time.monotonic()
         reason, metrics = "done", evaluate(start, task.evaluate) if owed and task.evaluate else {}
         for step in range(start + 1, experiment.steps + 1):
-            state, numbers = runner(state, next(task.data), frozen)
+            state, numbers = (warm_up if step <= alone else runner)(state, next(task.data), frozen)
             meter.add(step, numbers)
             advance(step)
             now, last = time.monotonic(), step == experiment.steps
@@ -156,7 +162,7 @@ def fit(experiment: Experiment, task: Task, *, quiet: bool = False) -> Result:
     return Result(state, reason, metrics)
 
 
-def _build_step(experiment: Experiment, task: Task, tx: Any, axis_name: str | None):
+def _build_step(experiment: Experiment, task: Task, tx: Any, axis_name: str | None, *, alone: bool):
     loss = task.loss(axis_name)
     options: dict[str, Any] = {
         "ema_decay": ema_warm_up(experiment.ema_decay),
@@ -166,7 +172,7 @@ def _build_step(experiment: Experiment, task: Task, tx: Any, axis_name: str | No
         "axis_name": axis_name,
     }
     if isinstance(loss, Adversarial):
-        return make_gan_step(loss, tx, discriminator_clip_norm=experiment.clip_norm, **options)
+        return make_gan_step(loss, tx, discriminator_clip_norm=experiment.clip_norm, alone=alone, **options)
     return make_step(loss, tx, accumulate=experiment.accumulate, trainable=experiment.trainable, **options)
 
 

@@ -15,7 +15,6 @@ from jaxaudio.train.adversarial import (
     GENERATOR,
     Adversarial,
     adaptive_weight,
-    from_step,
     hinge_loss,
     vanilla_loss,
 )
@@ -53,11 +52,10 @@ def vae_losses(
         place. Published models used LPIPS, whose weights do not ship with this library.
       perceptual_weight: factor on it.
       logvar: logarithm of the scale of the error; published as a parameter that no optimiser trains.
-      lazy: do not run the discriminator before it counts, which saves a third of those steps; its statistics rest and
-        its metrics are 0 until then. The original runs it.
+      lazy: do not run the discriminator before it counts, which saves a third of those steps. The original runs it, and
+        its statistics move.
       axis_name: mapped axis under pmap.
     """
-    idle = adversary_start if lazy else 0
     critic = PatchGAN(patch, axis_name)
     of_logits = {"hinge": hinge_loss, "vanilla": vanilla_loss}[objective]
 
@@ -84,15 +82,10 @@ def vae_losses(
     def discriminator_loss(
         params: Any, extra: Any, made: Any, batch: dict[str, Array], key: Array, frozen: Any
     ) -> tuple[Array, Any]:
-        def run() -> tuple[Array, dict[str, Array], Any]:
-            real, stats = judge(params, extra[DISCRIMINATOR], batch["mel"])
-            fake, stats = judge(params, stats, made["mel"])
-            metrics = {"logits_real": jnp.mean(real), "logits_fake": jnp.mean(fake)}
-            return active(batch) * of_logits(real, fake), metrics, stats
-
-        nothing = jnp.zeros(()), {"logits_real": jnp.zeros(()), "logits_fake": jnp.zeros(())}, extra[DISCRIMINATOR]
-        value, metrics, stats = from_step(idle, batch["step"], run, lambda: nothing)
-        return value, (metrics, {**extra, DISCRIMINATOR: stats})
+        real, stats = judge(params, extra[DISCRIMINATOR], batch["mel"])
+        fake, stats = judge(params, stats, made["mel"])
+        metrics = {"logits_real": jnp.mean(real), "logits_fake": jnp.mean(fake)}
+        return active(batch) * of_logits(real, fake), (metrics, {**extra, DISCRIMINATOR: stats})
 
     def generator_loss(
         made: Any, params: Any, extra: Any, batch: dict[str, Array], key: Array, frozen: Any
@@ -111,28 +104,21 @@ def vae_losses(
             return -jnp.mean(logits), stats
 
         mel, last = made["mel"], jax.lax.stop_gradient(made["last"])
-
-        def adversary() -> tuple[Array, Array, Any]:
-            pull = jax.vjp(lambda kernel: convolve(last["input"], kernel) + last["bias"], last["kernel"])[1]
-            slopes = jax.grad(nll)(mel), jax.grad(displeasure, has_aux=True)(mel)[0]
-            weight = adaptive_weight(*(averaged(pull(slope)[0]) for slope in slopes), adversary_weight)
-            return weight, *displeasure(mel)
-
-        nothing = jnp.zeros(()), jnp.zeros(()), extra[DISCRIMINATOR]
-        weight, displeased, stats = from_step(idle, batch["step"], adversary, lambda: nothing)
         likelihood = nll(mel)
         divergence = jnp.mean(autoencoder.kl(made["mean"], made["logvar"]))
-        total = likelihood + kl_weight * divergence + weight * active(batch) * displeased
-        metrics = {
-            "nll": likelihood,
-            "kl": divergence,
-            "error": jnp.mean(jnp.abs(target - mel)),
-            "adversary": displeased,
-            "adversary_weight": weight,
-        }
+        total = likelihood + kl_weight * divergence
+        metrics = {"nll": likelihood, "kl": divergence, "error": jnp.mean(jnp.abs(target - mel))}
+        if params is None:
+            return total, (metrics, extra)
+        pull = jax.vjp(lambda kernel: convolve(last["input"], kernel) + last["bias"], last["kernel"])[1]
+        slopes = jax.grad(nll)(mel), jax.grad(displeasure, has_aux=True)(mel)[0]
+        weight = adaptive_weight(*(averaged(pull(slope)[0]) for slope in slopes), adversary_weight)
+        displeased, stats = displeasure(mel)
+        metrics |= {"adversary": displeased, "adversary_weight": weight}
+        total = total + weight * active(batch) * displeased
         return total, (metrics, {**extra, DISCRIMINATOR: stats})
 
-    return Adversarial(generate, discriminator_loss, generator_loss)
+    return Adversarial(generate, discriminator_loss, generator_loss, adversary_start if lazy else 0)
 
 
 def init_vae(key: Array, config: autoencoder.Config, patch: PatchConfig = PATCH_GAN) -> tuple[Any, Any]:

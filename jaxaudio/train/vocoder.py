@@ -14,7 +14,6 @@ from jaxaudio.train.adversarial import (
     GENERATOR,
     Adversarial,
     feature_loss,
-    from_step,
     least_squares_generator_losses,
     least_squares_losses,
 )
@@ -91,29 +90,23 @@ def vocoder_losses(
     def discriminator_loss(
         params: Any, extra: Any, made: Array, batch: dict[str, Array], key: Array, frozen: Any
     ) -> tuple[Array, Any]:
-        def run() -> tuple[Array, Any]:
-            judged = judge(config, params, extra[DISCRIMINATOR], batch["waveform"], made)
-            return sum(judged.real[1:] + judged.fake, judged.real[0]), judged.extra
-
-        total, own = from_step(adversary_start, batch["step"], run, lambda: (jnp.zeros(()), extra[DISCRIMINATOR]))
-        return total, ({}, {**extra, DISCRIMINATOR: own})
+        judged = judge(config, params, extra[DISCRIMINATOR], batch["waveform"], made)
+        total = sum(judged.real[1:] + judged.fake, judged.real[0])
+        return total, ({}, {**extra, DISCRIMINATOR: judged.extra})
 
     def generator_loss(
         made: Array, params: Any, extra: Any, batch: dict[str, Array], key: Array, frozen: Any
     ) -> tuple[Array, Any]:
-        def run() -> tuple[Array, Array, Any]:
-            judged = judge(config, params, extra[DISCRIMINATOR], batch["waveform"], made)
-            features, pleased = (sum(x[1:], x[0]) for x in (judged.features, judged.generator))
-            return features, pleased, judged.extra
-
-        nothing = jnp.zeros(()), jnp.zeros(()), extra[DISCRIMINATOR]
-        features, pleased, own = from_step(adversary_start, batch["step"], run, lambda: nothing)
         spectral = mel_distance(batch["waveform"], made, loss_mel)
-        metrics = {"mel": spectral, "features": features, "adversary": pleased}
-        value = pleased + feature_weight * features + mel_weight * spectral
-        return value, (metrics, {**extra, DISCRIMINATOR: own})
+        metrics, value = {"mel": spectral}, mel_weight * spectral
+        if params is None:
+            return value, (metrics, extra)
+        judged = judge(config, params, extra[DISCRIMINATOR], batch["waveform"], made)
+        metrics |= {"features": sum(judged.features), "adversary": sum(judged.generator)}
+        value = metrics["adversary"] + feature_weight * metrics["features"] + value
+        return value, (metrics, {**extra, DISCRIMINATOR: judged.extra})
 
-    return Adversarial(made_by, discriminator_loss, generator_loss)
+    return Adversarial(made_by, discriminator_loss, generator_loss, adversary_start)
 
 
 def mel_distance(real: Array, made: Array, config: MelConfig) -> Array:
