@@ -24,6 +24,7 @@ class Data:
       vae: weights of the autoencoder; "" to learn from true spectrograms alone.
       seconds: length of a training sound.
       adversary_start: number of steps of the spectral loss alone, which cost a small part of the others.
+      resolutions: lengths of the transforms that are compared bin by bin besides.
     """
 
     root: str = "data/open_sounds"
@@ -31,6 +32,7 @@ class Data:
     vae: str = "runs/generation_vae/final"
     seconds: float = 0.64
     adversary_start: int = 5000
+    resolutions: tuple[int, ...] = (512, 2048, 4096)
 
 
 _SLIM = WaveConfig(
@@ -61,6 +63,7 @@ def build(experiment: Experiment) -> Task:
         waves=_SLIM,
         vae=load_params(data.vae)[0] if data.vae else None,
         adversary_start=data.adversary_start,
+        resolutions=data.resolutions,
     )
 
 

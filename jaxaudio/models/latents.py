@@ -154,7 +154,8 @@ class Stages:
         kept = 0
         # A vocoder hears a fraction of the overlap: cut in its middle, the windows are what one pass would be.
         for begin, after in zip(begins, [*begins[1:], None]):
-            wave = self.call(_vocoder(audio), {}, {"mel": mel[:, begin : begin + frames]}, batch=batch, tick=tick)
+            part, shared = {"mel": mel[:, begin : begin + frames]}, {"first": np.int32(begin)}
+            wave = self.call(_vocoder(audio), shared, part, batch=batch, tick=tick)
             until = mel.shape[1] if after is None else (begin + frames + after) // 2
             out[:, kept * hop : until * hop] = wave[:, (kept - begin) * hop : (until - begin) * hop]
             kept = until
@@ -227,7 +228,7 @@ def _decoder(config: latent_audio.Config) -> Stage:
 
 @functools.cache
 def _vocoder(config: latent_audio.Config) -> Stage:
-    return lambda params, shared, rows: latent_audio.vocode(params, config, rows["mel"])
+    return lambda params, shared, rows: latent_audio.vocode(params, config, rows["mel"], shared["first"])
 
 
 def _filled_up(x: np.ndarray, rows: int) -> np.ndarray:

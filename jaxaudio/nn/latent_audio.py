@@ -96,6 +96,7 @@ MINI = Config(
         padding="same",
         mean=-6.0,
         spread=3.0,
+        noise=16,
     ),
     vocoder_kind="vocos",
 )
@@ -168,9 +169,10 @@ def decode_mel(params: Params, config: Config, z: Array) -> Array:
     return autoencoder.decode(params["vae"], config.vae, z / params["scale"])[..., 0]
 
 
-def vocode(params: Params, config: Config, spectrogram: Array) -> Array:
-    """Waveforms (batch, frames * hop) of log-mels."""
-    return vocoder_of(config).generate(params["vocoder"], config.vocoder, spectrogram)
+def vocode(params: Params, config: Config, spectrogram: Array, first: Array | int = 0) -> Array:
+    """Waveforms (batch, frames * hop) of log-mels, of which `first` is the number of the first frame; see `vocos`."""
+    options = {"first": first} if config.vocoder_kind == "vocos" else {}
+    return vocoder_of(config).generate(params["vocoder"], config.vocoder, spectrogram, **options)
 
 
 def outside(config: Config, positions: int, spans: Sequence[tuple[float, float]]) -> np.ndarray:

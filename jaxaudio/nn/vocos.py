@@ -7,6 +7,7 @@ import dataclasses
 from typing import Any, Literal
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -38,6 +39,8 @@ class Config:
       mean: taken off the log-mels first. The norm after the first convolution hides the level of spectra that are far
         from zero, which the published networks learn to see in spite of it.
       spread: that they are divided by then.
+      noise: channels of normal noise beside the mels, which follow from a frame's number. The network is the same at
+        every frame: without noise, what stays the same is made to repeat a hundred times a second, and rain hums.
       dtype: compute dtype, "float32" or "bfloat16"; spectra and waveform are float32.
     """
 
@@ -52,6 +55,7 @@ class Config:
     embeddings: int = 0
     mean: float = 0.0
     spread: float = 1.0
+    noise: int = 0
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
@@ -128,10 +132,13 @@ class _Generator(nn.Module):
     config: Config
 
     @nn.compact
-    def __call__(self, mel: Array, condition: Array | None = None) -> dict[str, Array]:
+    def __call__(self, mel: Array, condition: Array | None = None, first: Array | int = 0) -> dict[str, Array]:
         c = self.config
-        x = mel.astype(c.dtype) if c.dtype != "float32" else mel  # float64 stays what it is
-        x = Conv1d(c.width, _WIDTH, name="embed")((x - c.mean) / c.spread)
+        x = (mel - c.mean) / c.spread
+        if c.noise:
+            x = jnp.concatenate([x, _noise(*mel.shape[:2], c.noise, first).astype(x.dtype)], -1)
+        x = x.astype(c.dtype) if c.dtype != "float32" else x  # float64 stays what it is
+        x = Conv1d(c.width, _WIDTH, name="embed")(x)
         x = Norm(c.embeddings, name="norm")(x, condition)
         for i in range(c.layers):
             x = ConvNeXtBlock(c, name=f"convnext_{i}")(x, condition)
@@ -148,13 +155,22 @@ class _Generator(nn.Module):
         return {"backbone": backbone, "out": out, "waveform": waveform}
 
 
+def _noise(batch: int, frames: int, channels: int, first: Array | int) -> Array:
+    """(batch, frames, channels), frame by frame the same whatever is computed with it."""
+    numbers = jnp.broadcast_to(jnp.asarray(first, jnp.int32), (batch,))[:, None] + jnp.arange(frames)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), numbers.reshape(-1))
+    return jax.vmap(lambda key: jax.random.normal(key, (channels,)))(keys).reshape(batch, frames, channels)
+
+
 def init(key: Array, config: Config) -> Any:
     """Random variables {"params": ...}; under `jax.eval_shape`, their shapes at no cost."""
     condition = jnp.zeros((1,), jnp.int32) if config.embeddings else None
     return _Generator(config).init(key, jnp.zeros((1, 2, config.mels)), condition)
 
 
-def generate(params: Any, config: Config, mel: Array, condition: Array | None = None) -> Array:
+def generate(
+    params: Any, config: Config, mel: Array, condition: Array | None = None, *, first: Array | int = 0
+) -> Array:
     """Makes waveforms of log-mel spectrograms.
 
     Args:
@@ -162,16 +178,19 @@ def generate(params: Any, config: Config, mel: Array, condition: Array | None = 
       config: the configuration that they belong to.
       mel: (batch, frames, mels), natural logarithm.
       condition: (batch,) int, 0 to embeddings - 1, where the configuration has embeddings.
+      first: number of the first frame, () or (batch,) int, where it is part of a longer sound: its noise follows.
 
     Returns:
       (batch, samples) as `Config.padding` says; nothing keeps it within (-1, 1).
     """
-    return intermediates(params, config, mel, condition)["waveform"]
+    return intermediates(params, config, mel, condition, first=first)["waveform"]
 
 
-def intermediates(params: Any, config: Config, mel: Array, condition: Array | None = None) -> Any:
+def intermediates(
+    params: Any, config: Config, mel: Array, condition: Array | None = None, *, first: Array | int = 0
+) -> Any:
     """Like `generate`, but returns {"backbone", "out", "waveform"}: "out" is log-magnitudes, then phases."""
-    return _Generator(config).apply(params, mel, condition)
+    return _Generator(config).apply(params, mel, condition, first)
 
 
 def _norm(key: str, path: str) -> tuple[Rule, ...]:

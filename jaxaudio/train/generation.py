@@ -149,6 +149,7 @@ def vocoder_task(
     waves: WaveConfig,
     vae: Any = None,
     adversary_start: int = 0,
+    resolutions: tuple[int, ...] = (),
 ) -> Task:
     """The vocoder, against HiFi-GAN's discriminators.
 
@@ -160,6 +161,7 @@ def vocoder_task(
       vae: variables of the autoencoder. With them every other row is given as the autoencoder has it, which is how the
         vocoder is used.
       adversary_start: see `vocoder_losses`.
+      resolutions: see `vocoder_losses`.
     """
     config: latent_audio.Config = experiment.model
     vocoder = latent_audio.vocoder_of(config)
@@ -174,14 +176,25 @@ def vocoder_task(
         made = autoencoder.decode(frozen, config.vae, autoencoder.encode(frozen, config.vae, mel[1::2])[0])
         return mel.at[1::2].set(made)[..., 0]
 
-    def generate(variables: Any, mel: jax.Array) -> jax.Array:
-        return vocoder.generate(variables, config.vocoder, mel)
+    def generate(variables: Any, mel: jax.Array, first: jax.Array | int = 0) -> jax.Array:
+        return latent_audio.vocode({"vocoder": variables}, config, mel, first)
 
-    losses = vocoder_losses(generate, config.front_end, loss_mel, waves, adversary_start=adversary_start)
+    losses = vocoder_losses(
+        generate,
+        config.front_end,
+        loss_mel,
+        waves,
+        adversary_start=adversary_start,
+        resolutions=resolutions,
+    )
 
     def run(params: Any, extra: Any, batch: Batch, key: jax.Array, frozen: Any) -> tuple[Any, Any]:
-        mel = jax.lax.stop_gradient(heard(batch["waveform"], frozen))
-        return losses.generate(params, extra, {**batch, "mel": mel}, key, frozen)
+        sound = batch["waveform"]
+        mel = jax.lax.stop_gradient(heard(sound, frozen))
+        # Cuts from anywhere in a long sound, for vocoders that are given noise by the numbers of frames.
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch["index"])
+        first = jax.vmap(lambda k: jax.random.randint(k, (), 0, 1_000_000))(keys)
+        return generate({"params": params}, mel, first)[:, : sound.shape[1]], extra
 
     @jax.jit
     def errors(variables: Any, vae: Any, waveform: jax.Array) -> dict[str, jax.Array]:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxaudio.dsp.mel import MelConfig, log_mel
+from jaxaudio.dsp.stft import magnitude, stft
 from jaxaudio.nn.discriminators import HIFIGAN, WaveConfig, WaveDiscriminators, init_waves
 from jaxaudio.train.adversarial import (
     DISCRIMINATOR,
@@ -17,6 +18,8 @@ from jaxaudio.train.adversarial import (
     least_squares_generator_losses,
     least_squares_losses,
 )
+
+_QUIET = 1e-3  # magnitudes below it are as good as none: a sample of 16 bits, heard through a window
 
 
 class Judged(NamedTuple):
@@ -65,6 +68,8 @@ def vocoder_losses(
     mel_weight: float = 45.0,
     feature_weight: float = 1.0,
     adversary_start: int = 0,
+    resolutions: tuple[int, ...] = (),
+    resolution_weight: float = 15.0,
 ) -> Adversarial:
     """HiFi-GAN's losses, for `make_gan_step`.
 
@@ -79,6 +84,9 @@ def vocoder_losses(
       mel_weight: factor on the mean absolute difference of log-mels.
       feature_weight: factor on the feature loss.
       adversary_start: number of steps before the discriminators learn and count; until then they cost nothing.
+      resolutions: lengths of further transforms, in samples, whose log-magnitudes are compared bin by bin; long ones
+        hear a hum that bands of mels are too wide for (Yamamoto et al., 2020).
+      resolution_weight: factor on the mean of these differences.
     """
 
     def made_by(params: Any, extra: Any, batch: dict[str, Array], key: Array, frozen: Any) -> tuple[Array, Any]:
@@ -99,6 +107,10 @@ def vocoder_losses(
     ) -> tuple[Array, Any]:
         spectral = mel_distance(batch["waveform"], made, loss_mel)
         metrics, value = {"mel": spectral}, mel_weight * spectral
+        if resolutions:
+            each = [stft_distance(batch["waveform"], made, n_fft) for n_fft in resolutions]
+            metrics["stft"] = sum(each[1:], each[0]) / len(each)
+            value = value + resolution_weight * metrics["stft"]
         if params is None:
             return value, (metrics, extra)
         judged = judge(config, params, extra[DISCRIMINATOR], batch["waveform"], made)
@@ -112,6 +124,15 @@ def vocoder_losses(
 def mel_distance(real: Array, made: Array, config: MelConfig) -> Array:
     """Mean absolute difference of the log-mels of two waveforms (batch, time)."""
     return jnp.mean(jnp.abs(log_mel(real, config) - log_mel(made, config)))
+
+
+def stft_distance(real: Array, made: Array, n_fft: int) -> Array:
+    """Mean absolute difference of the log-magnitudes of two waveforms (batch, time), by a quarter of n_fft apart."""
+
+    def log_magnitude(x: Array) -> Array:
+        return jnp.log(magnitude(*stft(x, n_fft, n_fft // 4), floor=_QUIET**2))
+
+    return jnp.mean(jnp.abs(log_magnitude(real) - log_magnitude(made)))
 
 
 def init_vocoder(key: Array, init: Callable[[Array], Any], config: WaveConfig = HIFIGAN) -> tuple[Any, Any]:

@@ -158,6 +158,23 @@ def test_vocos_speaks_the_spectrum_of_its_last_layer():
     np.testing.assert_allclose(made["waveform"], (signal / np.maximum(weight, 1e-9))[:, 11:-11], atol=1e-5)
 
 
+def test_the_noise_of_vocos_follows_from_the_number_of_a_frame():
+    noisy = dataclasses.replace(TALK, noise=3)
+    params = filled(vocos, noisy)
+    assert params["params"]["embed"]["kernel"].shape == (7, 4 + 3, 12)
+    still = jnp.zeros((2, 40, 4))
+    whole = np.asarray(vocos.generate(params, noisy, still))
+    np.testing.assert_allclose(whole[0], whole[1], atol=1e-6)
+    periods = whole[0, 100:300].reshape(-1, noisy.hop)
+    assert np.std(periods, 0).mean() > 0.1 * np.std(whole)  # a still spectrogram does not repeat
+    # A part of it, told where it begins, is the same where it does not see its ends: blocks of 7 taps, and the window.
+    part = np.asarray(vocos.generate(params, noisy, still[:, 10:], first=10))
+    np.testing.assert_allclose(part[:, 130:], whole[:, 230:], atol=1e-5)
+    assert np.abs(np.asarray(vocos.generate(params, noisy, still[:, 10:]))[:, 130:] - whole[:, 230:]).max() > 0.01
+    each = np.asarray(vocos.generate(params, noisy, still[:, 10:], first=jnp.array([0, 10])))
+    np.testing.assert_allclose(each[1, 130:], whole[1, 230:], atol=1e-5)
+
+
 def test_vocos_in_bfloat16_stays_close_and_returns_float32():
     params = filled(vocos, TALK)
     exact = vocos.generate(params, TALK, MEL)

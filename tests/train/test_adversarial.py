@@ -17,7 +17,7 @@ from jaxaudio.nn import autoencoder, hifigan
 from jaxaudio.nn.discriminators import PatchConfig, WaveConfig
 from jaxaudio.train import adversarial, data_parallel
 from jaxaudio.train.vae import init_vae, vae_losses
-from jaxaudio.train.vocoder import init_vocoder, vocoder_losses
+from jaxaudio.train.vocoder import init_vocoder, stft_distance, vocoder_losses
 
 RNG = np.random.default_rng(0)
 
@@ -186,6 +186,13 @@ def test_padding_does_not_count_in_the_autoencoders_error():
     np.testing.assert_allclose(metrics["nll"], error[:, :10].sum(), rtol=1e-5)
 
 
+def test_the_distance_of_transforms_is_that_of_logarithms():
+    sound = np.asarray(draw(2, 800))
+    assert float(stft_distance(sound, sound, 64)) == 0
+    assert float(stft_distance(sound, 0.5 * sound, 64)) == pytest.approx(np.log(2), rel=1e-3)
+    assert float(stft_distance(1e-9 * sound, 0 * sound, 64)) == 0  # both are quiet
+
+
 @pytest.mark.parametrize("start", [0, 4])
 def test_a_vocoder_learns_and_the_adversary_waits_for_its_step(start):
     config = hifigan.Config(mels=64, channels=8, rates=(8, 20), widths=(16, 40), block_widths=(3,), dilations=(1,))
@@ -196,6 +203,7 @@ def test_a_vocoder_learns_and_the_adversary_waits_for_its_step(start):
         front_ends.HIFIGAN_16K,
         waves,
         adversary_start=start,
+        resolutions=(64, 256) if start else (),
     )
     shapes = jax.eval_shape(lambda: init_vocoder(jax.random.key(0), lambda key: hifigan.init(key, config), waves))
     params, extra = reduced(shapes)
@@ -209,6 +217,7 @@ def test_a_vocoder_learns_and_the_adversary_waits_for_its_step(start):
         found.append(float(metrics["mel"]))
         assert (float(metrics["discriminator_loss"]) > 0) == (float(metrics.get("features", 0)) > 0)
         assert (float(metrics["discriminator_loss"]) > 0) == (len(found) > start)
+        assert (float(metrics.get("stft", 0)) > 0) == bool(start)
     assert found[-1] < 0.97 * found[0]
     assert not np.array_equal(state.extra["discriminator"]["spectral"]["msd"]["discriminators_0"]["convs_0"]["u"], 0)
 
