@@ -147,7 +147,7 @@ def test_one_update_under_many_names():
 @pytest.mark.parametrize(
     "solver",
     ["ddpm", bind(ddpm, variance="large"), bind(ddim, eta=0.5), "euler-ancestral", "dpmpp-2m-sde", "edm"],
-    ids=str,
+    ids=["ddpm", "ddpm of large variance", "ddim of eta 0.5", "euler-ancestral", "dpmpp-2m-sde", "edm"],
 )
 @pytest.mark.parametrize("made", [vp(TABLE, 200, spacing="karras"), edm(200)], ids=["vp", "edm"])
 def test_stochastic_solvers_give_the_datas_moments(solver, made):
