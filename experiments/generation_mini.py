@@ -55,7 +55,7 @@ def build(experiment: Experiment) -> Task:
 EXPERIMENT = Experiment(
     build=build,
     out="runs/generation_mini",
-    steps=20_000,
+    steps=3300,
     batch_size=16,
     model=audioldm.MINI,
     data=Data(),

@@ -30,7 +30,7 @@ class Data:
     evaluation: str = "heldout_clips"
     seconds: float = 1.28
     kl_weight: float = 200.0
-    adversary_start: int = 1000
+    adversary_start: int = 900
 
 
 def build(experiment: Experiment) -> Task:
@@ -60,7 +60,7 @@ def build(experiment: Experiment) -> Task:
 EXPERIMENT = Experiment(
     build=build,
     out="runs/generation_vae",
-    steps=2600,
+    steps=1200,
     batch_size=16,
     model=latent_audio.MINI,
     data=Data(),
@@ -69,7 +69,7 @@ EXPERIMENT = Experiment(
     clip_norm=10_000.0,
     ema_decay=0.995,
     log_every=50,
-    eval_every=500,
+    eval_every=250,
     save_every=500,
     save_minutes=5,
 )

@@ -31,7 +31,7 @@ class Data:
     evaluation: str = "heldout_clips"
     vae: str = "runs/generation_vae/final"
     seconds: float = 0.64
-    adversary_start: int = 5000
+    adversary_start: int = 1400
     resolutions: tuple[int, ...] = (512, 2048, 4096)
 
 
@@ -70,7 +70,7 @@ def build(experiment: Experiment) -> Task:
 EXPERIMENT = Experiment(
     build=build,
     out="runs/generation_vocoder",
-    steps=7000,
+    steps=1400,
     batch_size=16,
     model=latent_audio.MINI,
     data=Data(),
@@ -78,7 +78,7 @@ EXPERIMENT = Experiment(
     discriminator=Optimizer(lr=5e-4, b1=0.8, b2=0.99),
     ema_decay=0.999,
     log_every=50,
-    eval_every=500,
+    eval_every=700,
     save_every=500,
     save_minutes=5,
 )

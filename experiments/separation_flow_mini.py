@@ -78,11 +78,11 @@ EXPERIMENT = Experiment(
     build=build,
     out="runs/separation_flow_mini",
     steps=20_000,
-    batch_size=32,
+    batch_size=16,
     model=flowsep.MINI,
     data=Data(),
     optimizer=Optimizer(
-        lr=1e-3, b2=0.99, weight_decay=0.01, schedule="linear_warm_up", warm_up_steps=500, reduce_lr_steps=2000
+        lr=1e-3, b2=0.99, weight_decay=0.01, schedule="linear_warm_up", warm_up_steps=200, reduce_lr_steps=1000
     ),
     clip_norm=1.0,
     ema_decay=0.999,

@@ -134,7 +134,7 @@ def measure_generator(o: Options) -> dict[str, float]:
     wanted = concepts.named(judge.config, [label for label in LABELS for _ in range(o.each)])
     options = {"steps": o.steps, "guidance": o.guidance}
     waves = np.concatenate(
-        [model.generate(asked[i : i + 10], seed=i, batch=10, **options) for i in range(0, len(asked), 10)]
+        [model.generate(asked[i : i + 25], seed=i, batch=25, **options) for i in range(0, len(asked), 25)]
     )
     embeddings, logits = heard(judge, waves)
     real, labels = real_sounds(o, judge, 20)

@@ -1,0 +1,53 @@
+"""The models in the package: they are what was recorded, fit together, and do what their cards say."""
+
+import json
+
+import numpy as np
+import pytest
+
+import jaxaudio
+from jaxaudio.metrics import concepts, named
+from jaxaudio.models import verify
+from jaxaudio.models.registry import ASSETS, DEFAULT, DEFAULT_GENERATOR, shipped
+
+EASY = {
+    "violin": "a violin",
+    "typing": "typing on a keyboard",
+    "siren": "a siren",
+    "church bell": "a church bell",
+    "frog croaking": "a frog croaking",
+    "thunder": "thunder",
+    "bubbles": "bubbles",
+    "alarm beeping": "an alarm beeping",
+}
+
+
+def test_the_defaults_are_there():
+    assert {DEFAULT, DEFAULT_GENERATOR} <= set(shipped())
+
+
+@pytest.mark.parametrize("name", sorted(shipped()))
+def test_it_computes_what_was_recorded_and_says_where_it_comes_from(name):
+    (check,) = verify.verify(name)
+    assert check.passed
+    assert jaxaudio.load(name).licence in (ASSETS / name / "CARD.md").read_text(encoding="utf-8")
+
+
+def test_the_text_to_audio_family_is_small():
+    """Generator and text encoder take at most 16 MB."""
+    folders = (ASSETS / DEFAULT_GENERATOR, ASSETS / "text-mini")
+    assert sum(path.stat().st_size for folder in folders for path in folder.iterdir()) < 16 * 2**20
+
+
+def test_a_classifier_of_real_sounds_knows_what_was_asked_for():
+    model, judge = jaxaudio.load(DEFAULT_GENERATOR), concepts.load(ASSETS / "concepts-mini")
+    waves = model.generate(list(EASY.values()), steps=12, seed=1, batch=len(EASY))
+    assert waves.shape == (len(EASY), judge.config.samples)
+    told = concepts.logits(judge.params, judge.config, concepts.log_mels(judge.config, waves))
+    probability, right = named(np.asarray(told), concepts.named(judge.config, list(EASY)))
+    assert right.mean() >= 0.75, dict(zip(EASY, probability.round(2)))
+
+
+def test_the_judge_has_learnt_from_real_sounds_alone():
+    about = json.loads((ASSETS / "concepts-mini" / "config.json").read_text())
+    assert "concept_classifier" in about["source"]
