@@ -8,6 +8,7 @@ import os
 import pathlib
 import re
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 
 import tyro
@@ -54,8 +55,16 @@ def override(experiment: Experiment, words: Sequence[str]) -> Experiment:
     """
     told = io.StringIO()
     try:
-        with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
-            return tyro.cli(Experiment, default=experiment, args=list(words), console_outputs=True)
+        with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told), warnings.catch_warnings():
+            # A choice of configurations is settled by the default; tyro would name the commands that it does not make.
+            warnings.filterwarnings("ignore", "Duplicate subcommand name")
+            return tyro.cli(
+                Experiment,
+                default=experiment,
+                args=list(words),
+                console_outputs=True,
+                config=(tyro.conf.AvoidSubcommands,),
+            )
     except SystemExit as stop:
         if not stop.code:
             print(told.getvalue(), end="")
