@@ -35,7 +35,16 @@ def _sampler_steps(said, kinds):
     assert kinds.count("text/markdown") >= 1
 
 
-WHAT_IT_SHOWS = {"separation": _separation, "sampler_steps": _sampler_steps}
+def _text_to_audio(said, kinds):
+    assert "2 prompts, 2 sounds each, on 2 device(s)" in said
+    assert "10.24 s asked 10.24 s" in said
+    assert "upsampled from 8000 to 16000 Hz: 10240 samples become 20480" in said
+    assert "waveforms (2, 20480), latents on the way (5, 2, " in said
+    assert kinds.count("text/html") >= 12  # players
+    assert kinds.count("image/png") >= 6  # spectrograms
+
+
+WHAT_IT_SHOWS = {"separation": _separation, "sampler_steps": _sampler_steps, "text_to_audio": _text_to_audio}
 BUILD = _build()
 SCRIPTS = BUILD.scripts()
 
