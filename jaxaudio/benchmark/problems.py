@@ -6,6 +6,7 @@ SYSTEMS["mine"] = mine
 
 import dataclasses
 import functools
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -42,6 +43,8 @@ class Problem(NamedTuple):
       exact: (noise, schedule) -> where the ODE takes the noise; None where only the problem's own solution in
         `reference_steps` steps says it.
       reference_steps: of that solution.
+      reference_items: how many items it is computed for, rounded up to whole batches; the distance is over those.
+      asked: a few letters that tell apart what it is asked and by whom it is judged; "" where there is no choice.
       judged: (states (items, ...), item numbers) -> figures of quality, each named with its embedding.
     """
 
@@ -56,6 +59,8 @@ class Problem(NamedTuple):
     guidance: float = 1.0
     exact: Callable[[Array, Schedule], Array] | None = None
     reference_steps: int = 1000
+    reference_items: int = 16
+    asked: str = ""
     judged: Callable[[np.ndarray, np.ndarray], Scores] = lambda states, items: {}
 
 
@@ -85,6 +90,12 @@ class Setting:
         if len(labels) != len(prompts):
             raise UsageError(f"{len(prompts)} prompts and {len(labels)} labels: give one label for each prompt.")
         return prompts, labels
+
+    def digest(self) -> str:
+        """A few letters that tell apart what is asked and by whom it is judged."""
+        judges = [(judge.name, *(np.asarray(x).tobytes() for x in judge.real or ())) for judge in self.judges]
+        mixtures = None if self.mixtures is None else np.asarray(self.mixtures).tobytes()
+        return hashlib.sha256(repr((self.asked(), judges, mixtures, self.seconds)).encode()).hexdigest()[:12]
 
 
 SHAPE = (4, 2)
@@ -186,6 +197,7 @@ def of_audioldm(
         params=params,
         inputs=functools.partial(_conditions, condition, prompts),
         guidance=guidance,
+        asked=setting.digest(),
         judged=_judged(lambda z: audioldm.decode(params, config, z, samples), config.sample_rate, setting, labels),
     )
 
@@ -228,6 +240,7 @@ def of_flowsep(
         params=params,
         inputs=inputs,
         guidance=guidance,
+        asked=setting.digest(),
         judged=_judged(lambda z: flowsep.decode(params, config, z, samples), config.sample_rate, setting, labels),
     )
 

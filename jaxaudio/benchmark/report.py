@@ -177,7 +177,9 @@ def _settings(rows: Sequence[Row]) -> Iterator[tuple[Any, ...]]:
 
 
 def _setting(row: Row) -> tuple[Any, ...]:
-    return tuple(row.get(k) for k in ("system", "guidance", "batch", "dtype", "devices", "items", "seed", "weights"))
+    return tuple(
+        row.get(k) for k in ("system", "guidance", "batch", "dtype", "devices", "items", "seed", "weights", "asked")
+    )
 
 
 def badness(row: Row, metric: str) -> float:

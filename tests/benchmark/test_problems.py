@@ -51,7 +51,7 @@ def generator(judge):
     params = tiny_latent.weights(audioldm, tiny_latent.GENERATOR)
     judge = judges.with_real(judge, clips(), seconds=0.32, count=4)
     made = problems.of_audioldm("tiny", params, tiny_latent.GENERATOR, condition, Setting(judges=(judge,)))
-    return made._replace(reference_steps=40)
+    return made._replace(reference_steps=40, reference_items=3)
 
 
 def test_a_problem_samples_as_the_system_does(generator):
@@ -73,7 +73,7 @@ def test_a_problem_samples_as_the_system_does(generator):
 
 def test_a_trained_systems_row(generator, tmp_path):
     grid = Grid(solvers=("ddim", "unipc", "ddpm"), steps=(4,), spacings=("log-snr",), batch=(2,))
-    rows = {row["solver"]: row for row in benchmark.run(generator, grid, tmp_path, items=4, rounds=1)}
+    rows = {row["solver"]: row for row in benchmark.run(generator, grid, tmp_path, items=6, rounds=1)}
     assert rows["ddim"]["guidance"] == 2.5 and len(rows["ddim"]["weights"]) == 12
     figures = {"distance", "distance/median", "agreement/listener", "named/listener", "frechet/listener"}
     assert set(rows["ddim"]["quality"]) == figures
@@ -81,15 +81,19 @@ def test_a_trained_systems_row(generator, tmp_path):
     assert 0 < rows["unipc"]["quality"]["distance"] < rows["ddim"]["quality"]["distance"]
     (kept,) = tmp_path.glob("solution-*.npz")
     stored = np.load(kept)
-    assert stored["states"].shape == (2, 4, *generator.shape)
+    assert stored["states"].shape == (2, 4, *generator.shape)  # 3 items in batches of 2
     assert stored["sigma"][1] == 0 < stored["sigma"][0]
     before = kept.stat().st_mtime_ns
     runner.own_solution(generator, tmp_path, 2.5, 4, 2, 0)
     assert kept.stat().st_mtime_ns == before  # not solved again
     # Many steps arrive at it.
     grid = dataclasses.replace(grid, solvers=("unipc",), steps=(40,))
-    (row,) = benchmark.run(generator, grid, tmp_path, items=4, rounds=1)
+    (row,) = benchmark.run(generator, grid, tmp_path, items=6, rounds=1)
     assert row["quality"]["distance"] < 0.2 * rows["unipc"]["quality"]["distance"]
+    # What is asked for tells rows apart.
+    other = generator._replace(asked="another judge")
+    (again,) = benchmark.run(other, grid, tmp_path, items=6, rounds=1)
+    assert len(benchmark.read(tmp_path)) == 5 and again["asked"] == "another judge" != row["asked"]
 
 
 def test_a_separators_problem(tmp_path):
@@ -111,6 +115,21 @@ def test_a_separators_problem(tmp_path):
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
     with pytest.raises(ConfigError, match="usual spacing"):
         runner.plan(problem, dataclasses.replace(cell, spacing="log-snr"))
+
+
+def test_settings_are_told_apart(judge):
+    real = judges.with_real(judge, clips(), seconds=0.32, count=4)
+    settings = [
+        Setting(),
+        Setting(prompts=("rain",)),
+        Setting(prompts=("rain",), labels=("wind",)),
+        Setting(prompts=("rain",), judges=(judge,)),
+        Setting(prompts=("rain",), judges=(real,)),
+        Setting(prompts=("rain",), mixtures=np.zeros((1, 9))),
+        Setting(prompts=("rain",), seconds=3),
+    ]
+    assert len({setting.digest() for setting in settings}) == len(settings)
+    assert Setting(judges=(real,)).digest() == Setting(judges=(real,)).digest()
 
 
 def test_the_demo_is_separated_where_nothing_is_given():

@@ -29,7 +29,7 @@ def collect(out, children):
     return int(found.pop("devices")), found
 
 
-SINGLE = ["mesh", "mesh accumulate", "inference", "loop", "separator", "sampling", "benchmark"]
+SINGLE = ["mesh", "mesh accumulate", "inference", "loop", "separator", "sampling", "generate", "benchmark"]
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +74,7 @@ def assert_same(found, name, single, reference):
         ("benchmark", "benchmark"),
         ("sampling", "sampling"),
         ("sampling pmap", "sampling"),
+        ("generate", "generate"),
     ],
 )
 def test_eight_devices_equal_one(single, eight, name, reference):

@@ -13,6 +13,7 @@ import numpy as np
 import optax
 from jax.sharding import PartitionSpec
 
+import jaxaudio
 from jaxaudio import benchmark, samplers
 from jaxaudio.nn.norm import BatchNorm
 from jaxaudio.systems import audiosep
@@ -189,6 +190,16 @@ def sampling(mode: Mode):
     return {name: np.asarray(x) for name, x in made.items()}
 
 
+def generate():
+    """The generator of the package, uneven numbers of sounds: what sound i becomes is its own business."""
+    model = jaxaudio.load("audioldm-mini")
+    options = {"seconds": 0.64, "steps": 2, "seed": 3}
+    three = model.generate(["rain", "a siren", "a violin"], batch=1, **options)
+    many = model.generate(["rain", "a siren", "a violin"], count=3, batch=2, **options)
+    np.testing.assert_allclose(many[:, 0], three, rtol=2e-4, atol=2e-5)
+    return {"three": three, "many": many}
+
+
 def measured():
     """A cell of the sampler benchmark on all devices: its figures are those of one."""
     grid = benchmark.Grid(solvers=("unipc",), steps=(4,), batch=(8,), devices=(jax.device_count(),))
@@ -219,6 +230,7 @@ JOBS = {
     "pmap": lambda: training("pmap"),
     "mesh accumulate": lambda: training("mesh", 2),
     "pmap accumulate": lambda: training("pmap", 2),
+    "generate": generate,
     "inference": inference,
     "benchmark": measured,
     "sampling": lambda: sampling("mesh"),
