@@ -3,7 +3,7 @@
 #
 # [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/jaxaudio/jaxaudio/blob/main/colab/text_to_audio.ipynb)
 #
-# Make a sound of a sentence, and other sounds of it. Nothing is downloaded but
+# Make a sound of a sentence, make other sounds of it, and separate one by making it anew. Nothing is downloaded but
 # the library, which brings a small latent diffusion model with it. Runs on a GPU, a TPU or a CPU: *Runtime > Run all*.
 
 # %%
@@ -171,6 +171,33 @@ panels = [
 for title, sound in panels:
     listen(title, sound)
 look(panels)
+
+# %% [markdown]
+# ## Separate by making
+#
+# FlowSep hears a mixture and a sentence, and makes the wanted sound anew. `spans` says where it sounds.
+
+# %%
+import json
+
+from jaxaudio import io
+from jaxaudio.models.registry import ASSETS
+
+demo = json.loads((ASSETS / "demo" / "demo.json").read_text())
+mixture, rate, _ = io.read(ASSETS / "demo" / demo["mixture"])
+query = demo["stems"][0]["query"]
+mixture = mixture[: int(1.28 * rate)] if SMALL else mixture
+
+separator = jaxaudio.load("flowsep-mini")
+found, rest = separator.separate(mixture, query, sample_rate=rate, steps=STEPS, seed=SEED, residual=True)
+assert found.shape == mixture.shape
+np.testing.assert_allclose(found + rest, mixture, atol=1e-5)
+half = len(mixture) / rate / 2
+early = separator.separate(mixture, query, sample_rate=rate, steps=STEPS, seed=SEED, spans=[(0, half)])
+print(f"{query}: after the span there is {np.abs(early[int((half + 0.1) * rate) :]).max():.1g}")
+for title, sound in (("the mixture", mixture), (query, found), (f"{query}, only early", early)):
+    listen(title, sound.T, rate)
+look([("the mixture", mixture), (query, found), (f"{query}, only early", early)], rate)
 
 # %% [markdown]
 # ## Under the methods

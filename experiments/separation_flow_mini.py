@@ -4,6 +4,11 @@ jaxaudio train experiments/generation_vae.py --data.root data/open_sounds
 jaxaudio train experiments/generation_vocoder.py --data.root data/open_sounds
 python experiments/generation_latents.py --data data/open_sounds
 jaxaudio train experiments/separation_flow_mini.py --data.root data/open_sounds
+
+The shipped weights are of 5,652 steps, and of others up to 6,600 in which the learning rate goes to zero:
+
+jaxaudio train experiments/separation_flow_mini.py --data.root data/open_sounds --steps 6600 \
+    --optimizer.schedule cosine --optimizer.lr 4e-3 --optimizer.final-lr 1e-5
 """
 
 import dataclasses
@@ -77,7 +82,7 @@ def build(experiment: Experiment) -> Task:
 EXPERIMENT = Experiment(
     build=build,
     out="runs/separation_flow_mini",
-    steps=20_000,
+    steps=5652,
     batch_size=16,
     model=flowsep.MINI,
     data=Data(),

@@ -40,8 +40,9 @@ def _text_to_audio(said, kinds):
     assert "10.24 s asked 10.24 s" in said
     assert "upsampled from 8000 to 16000 Hz: 10240 samples become 20480" in said
     assert "waveforms (2, 20480), latents on the way (5, 2, " in said
-    assert kinds.count("text/html") >= 12  # players
-    assert kinds.count("image/png") >= 6  # spectrograms
+    assert re.search(r"after the span there is [\d.e-]+\n", said)
+    assert kinds.count("text/html") >= 15  # players
+    assert kinds.count("image/png") >= 7  # spectrograms
 
 
 WHAT_IT_SHOWS = {"separation": _separation, "sampler_steps": _sampler_steps, "text_to_audio": _text_to_audio}
