@@ -106,7 +106,8 @@ def vocoder_losses(
         made: Array, params: Any, extra: Any, batch: dict[str, Array], key: Array, frozen: Any
     ) -> tuple[Array, Any]:
         spectral = mel_distance(batch["waveform"], made, loss_mel)
-        metrics, value = {"mel": spectral}, mel_weight * spectral
+        metrics: dict[str, Any] = {"mel": spectral}
+        value = mel_weight * spectral
         if resolutions:
             each = [stft_distance(batch["waveform"], made, n_fft) for n_fft in resolutions]
             metrics["stft"] = sum(each[1:], each[0]) / len(each)
