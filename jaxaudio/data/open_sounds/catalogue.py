@@ -97,5 +97,5 @@ def packages() -> tuple[str, ...]:
 
 def attribution() -> str:
     """Who made what of it under which licence, as Markdown without its title: for the cards of models trained on it."""
-    text = resources.files("jaxaudio.data.open_sounds").joinpath("SOURCES.md").read_text(encoding="utf-8")
+    text = _text("SOURCES.md")
     return text[text.index("\n") :].strip()
