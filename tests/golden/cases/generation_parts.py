@@ -126,8 +126,8 @@ def log_mel(config: mel.MelConfig) -> Runner:
 def vae_train_loss(case: Mapping, keys: Mapping, inputs: Arrays) -> dict[str, np.ndarray]:
     """Both losses of the autoencoder's training, before and after the adversary's start, and their gradients.
 
-    Values are those of our own reconstruction. Gradients, and the adaptive weight that is made of them, are taken at the
-    stored one, to the bit: leaky ReLUs and batch statistics make up to 6e-3 of the millionth between the two.
+    Values are those of our own reconstruction. Gradients, and the adaptive weight made of them, are taken at the stored
+    one, to the bit: leaky ReLUs and batch statistics make up to 6e-3 of the millionth between the two.
     """
     config, state = autoencoder.AUDIOLDM_16K, state_dict_of(keys, case)
     rules, critic_rules = (
