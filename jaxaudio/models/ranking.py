@@ -3,11 +3,13 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxaudio.errors import UsageError
+from jaxaudio.metrics import concepts
 from jaxaudio.models.folder import Card
-from jaxaudio.models.inputs import as_number
+from jaxaudio.models.inputs import as_number, resampled
 
 Judge = Callable[[np.ndarray, Sequence[str]], Any]
 """(audio (candidates, time) at the model's rate, a prompt for each) -> (candidates,) scores, higher where better."""
@@ -29,7 +31,7 @@ def as_counts(count: Any, best_of: Any) -> tuple[int, int]:
 
 
 def open_judge(card: Card, ranker: Any, sample_rate: int) -> Judge:
-    """What ranks candidates: the `ranker` given, or the CLAP that belongs to the model.
+    """What ranks candidates: the `ranker` given, or the CLAP that belongs to the model, or for our minis `hearing`.
 
     Args:
       card: the model.
@@ -43,14 +45,16 @@ def open_judge(card: Card, ranker: Any, sample_rate: int) -> Judge:
 
     if ranker is None and card.text.get("kind") == "clap" and card.text.get("audio", True):
         ranker = open_clap(card)
+    if ranker is None and card.text.get("kind") == "mini" and "folder" not in card.text:
+        ranker = hearing(card, sample_rate)
     if isinstance(ranker, Clap):
         clap = ranker
 
-        def agreement(audio: np.ndarray, prompts: Sequence[str]) -> np.ndarray:
+        def cosines(audio: np.ndarray, prompts: Sequence[str]) -> np.ndarray:
             texts = {text: clap.embed(text)[0] for text in set(prompts)}
             return np.array([clap.embed_audio(x, sample_rate=sample_rate) @ texts[t] for x, t in zip(audio, prompts)])
 
-        return agreement
+        return cosines
     if ranker is None:
         raise UsageError(
             f"{card.name} has no CLAP that could choose the best of several; give one: ranker=jaxaudio.load(FOLDER), "
@@ -59,6 +63,42 @@ def open_judge(card: Card, ranker: Any, sample_rate: int) -> Judge:
     if not callable(ranker):
         raise UsageError(f"{ranker!r} cannot rank; give a CLAP model, or a function of audio and prompts.")
     return ranker
+
+
+def hearing(card: Card, sample_rate: int) -> Judge:
+    """How near what is heard is to what was asked for, by the networks of the package.
+
+    concepts-mini says with which probability a sound is each of its concepts, text-mini how near their names are to
+    the prompt; the score is the mean of the cosines, weighted by the probabilities. Of longer sounds than concepts-mini
+    hears at once, it hears one part after another.
+
+    Args:
+      card: a model that reads with text-mini.
+      sample_rate: of the candidates.
+    """
+    from jaxaudio.models.encoders import open_encoder
+    from jaxaudio.models.registry import ASSETS
+
+    encoder = open_encoder(card)
+    params, config = concepts.load(ASSETS / "concepts-mini")
+    rate = config.mel.sample_rate
+
+    @jax.jit
+    def probabilities(parts: jax.Array) -> jax.Array:
+        return jax.nn.softmax(concepts.logits(params, config, concepts.log_mels(config, parts)))
+
+    def heard(sound: np.ndarray) -> np.ndarray:
+        sound = resampled(sound, sample_rate, rate, round(len(sound) * rate / sample_rate))
+        parts = -(-len(sound) // config.samples)
+        sound = np.pad(sound, (0, parts * config.samples - len(sound))).reshape(parts, -1)
+        return np.mean([probabilities(part[None])[0] for part in sound], 0)
+
+    def score(audio: np.ndarray, prompts: Sequence[str]) -> np.ndarray:
+        asked = sorted(set(prompts))
+        near = encoder(asked, allow_empty=True) @ encoder(config.labels).T
+        return np.array([heard(sound) @ near[asked.index(text)] for sound, text in zip(audio, prompts)])
+
+    return score
 
 
 def best(judge: Judge, audio: np.ndarray, prompts: Sequence[str], count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -39,7 +39,8 @@ class Options(TypedDict, total=False):
       count: sounds to give for each prompt, 1 by default.
       best_of: sounds to make for each prompt, of which the `count` best are given, the best first.
       ranker: what chooses them: a `jaxaudio.models.Clap`, or a function of audio (sounds, time) at the model's rate and
-        a list of as many prompts that gives a score for each. By default the model's own CLAP, if it has one.
+        a list of as many prompts that gives a score for each. By default the model's own CLAP, if it has one, and
+        `jaxaudio.models.ranking.hearing` for the minis.
       batch: sounds that one call computes on each device; memory grows with it. By default 1 on CPUs, where a sound is
         then the same to the last bit whatever it is made with, and up to 8 elsewhere.
       progress: called with the parts of the work done and in all; sampling counts by its evaluations.

@@ -7,7 +7,7 @@ import pytest
 
 import jaxaudio
 from jaxaudio.metrics import concepts, named
-from jaxaudio.models import verify
+from jaxaudio.models import ranking, verify
 from jaxaudio.models.registry import ASSETS, DEFAULT, DEFAULT_GENERATOR, shipped
 
 EASY = {
@@ -46,6 +46,23 @@ def test_a_classifier_of_real_sounds_knows_what_was_asked_for():
     told = concepts.logits(judge.params, judge.config, concepts.log_mels(judge.config, waves))
     probability, right = named(np.asarray(told), concepts.named(judge.config, list(EASY)))
     assert right.mean() >= 0.75, dict(zip(EASY, probability.round(2)))
+
+
+def test_it_gives_the_best_of_several_by_what_is_heard():
+    model = jaxaudio.load(DEFAULT_GENERATOR)
+    asked = {"steps": 4, "seed": 3}
+    every = model.generate("a violin", count=3, **asked)
+    judge = ranking.open_judge(model.card, None, model.sample_rate)
+    order = np.argsort(-judge(every, ["a violin"] * 3))
+    best = model.generate("a violin", count=2, best_of=3, **asked)
+    np.testing.assert_array_equal(best, every[order[:2]])
+
+    # A bell is nearer to "a bell ringing" than a violin is, and a long sound is heard to its end.
+    bell, violin = (model.generate(text, steps=12, seed=1) for text in ("a church bell", "a violin"))
+    scores = judge(np.stack([bell, violin]), ["a bell ringing"] * 2)
+    assert scores[0] > scores[1]
+    late = np.concatenate([np.zeros_like(bell), bell])
+    assert judge(late[None], ["a church bell"])[0] > judge(np.zeros_like(late)[None], ["a church bell"])[0]
 
 
 def test_the_judge_has_learnt_from_real_sounds_alone():
