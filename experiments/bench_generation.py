@@ -72,16 +72,10 @@ def ours(work: str, frames: int):
         return audioldm.decode(p, config, z, 160 * frames)
 
     parts: dict[str, tuple[Callable[[jax.Array], Any], Callable[..., Any], tuple[jax.Array, ...]]] = {
-        "unet": (
-            lambda key: unet.init(key, config.unet),
-            step,
-            (normal(1, frames // 4, 16, 8), normal(1, 512) / 22),
-        ),
-        "unet-of-2": (
-            lambda key: unet.init(key, config.unet),
-            step,
-            (normal(2, frames // 4, 16, 8), normal(2, 512) / 22),
-        ),
+        **{
+            name: (lambda key: unet.init(key, config.unet), step, (normal(n, frames // 4, 16, 8), normal(n, 512) / 22))
+            for name, n in (("unet", 1), ("unet-of-2", 2))
+        },
         "vae-encode": (
             lambda key: autoencoder.init(key, config.audio.vae),
             lambda p, x: autoencoder.encode(p, config.audio.vae, x)[0],
@@ -112,11 +106,13 @@ def original(work: str, frames: int, threads: int):
     torch.manual_seed(0)
     torch.set_num_threads(threads)
     run = {
-        "unet": _torch_unet,
-        "vae": _torch_vae,
-        "vocoder": _torch_vocoder,
-        "whole": _torch_whole,
-    }[work.split("-")[0]](work, frames)
+        "unet": lambda: _torch_unet(frames, 1),
+        "unet-of-2": lambda: _torch_unet(frames, 2),
+        "vae-encode": lambda: _torch_vae(frames)[0],
+        "vae-decode": lambda: _torch_vae(frames)[1],
+        "vocoder": lambda: _torch_vocoder(frames),
+        "whole": lambda: _torch_whole(frames),
+    }[work]()
 
     def once():
         with torch.no_grad():
@@ -125,7 +121,7 @@ def original(work: str, frames: int, threads: int):
     return once
 
 
-def _torch_unet(work: str, frames: int):
+def _torch_unet(frames: int, batch: int):
     import torch
     from diffusers import UNet2DConditionModel
 
@@ -143,7 +139,6 @@ def _torch_unet(work: str, frames: int):
         class_embeddings_concat=True,
         attention_head_dim=tuple(c // 32 for c in channels),  # heads, as trained: diffusers' name is a misnomer
     ).eval()
-    batch = 1 if work == "unet" else 2
     latent, told = torch.randn(batch, 8, frames // 4, 16), torch.randn(batch, 512) / 22
 
     def step(x=latent, t=500, film=told):
@@ -152,7 +147,8 @@ def _torch_unet(work: str, frames: int):
     return step
 
 
-def _torch_vae(work: str, frames: int):
+def _torch_vae(frames: int):
+    """Both halves."""
     import torch
     from diffusers import AutoencoderKL
 
@@ -165,14 +161,11 @@ def _torch_vae(work: str, frames: int):
         latent_channels=8,
         layers_per_block=2,
     ).eval()
-    if work == "vae-encode":
-        sound = torch.randn(1, 1, frames, 64)
-        return lambda: model.encode(sound)
-    latent = torch.randn(1, 8, frames // 4, 16)
-    return lambda z=latent: model.decode(z).sample
+    mel, latent = torch.randn(1, 1, frames, 64), torch.randn(1, 8, frames // 4, 16)
+    return lambda x=mel: model.encode(x), lambda z=latent: model.decode(z).sample
 
 
-def _torch_vocoder(work: str, frames: int):
+def _torch_vocoder(frames: int):
     import torch
     from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
 
@@ -190,12 +183,12 @@ def _torch_vocoder(work: str, frames: int):
     return lambda mel=spectrogram: model(mel)
 
 
-def _torch_whole(work: str, frames: int):
+def _torch_whole(frames: int):
     """What the pipeline does once the prompt is embedded: the same solver, steps and guidance as ours."""
     import torch
     from diffusers import DPMSolverMultistepScheduler
 
-    step, decode, voice = (_torch_unet(work, frames), _torch_vae("", frames), _torch_vocoder("", frames))
+    step, (_, decode), voice = _torch_unet(frames, 2), _torch_vae(frames), _torch_vocoder(frames)
     told = torch.cat([torch.zeros(1, 512), torch.randn(1, 512) / 22])
 
     def run():

@@ -1,6 +1,8 @@
 """Puts the small generator and the small flow separator into the package: weights, cards and measured figures.
 
-python experiments/ship_generation.py --audioldm runs/generation_mini/final --flowsep runs/separation_flow_mini/final
+    python experiments/ship_generation.py --audioldm runs/generation_mini/final \
+        --flowsep runs/separation_flow_mini/final
+    python experiments/ship_generation.py --keep
 """
 
 import dataclasses
@@ -37,15 +39,15 @@ class Options:
     """What to ship and how to measure it.
 
     Attributes:
-      audioldm: weights of the generator, a run's `final`; None to leave it as it is.
-      flowsep: weights of the flow separator; None to leave it as it is.
+      audioldm: weights of the generator, a run's `final`; without any it is left as it is.
+      flowsep: weights of the flow separator; without any it is left as it is.
       vocoder: weights of a vocoder to take in place of the one that they were stored with.
       judge: the classifier of `concept_classifier.py`, as a folder.
       root: the built `open_sounds`.
       assets: folder of the shipped models.
       each: sounds generated for each of the fifty concepts.
       trials: mixtures for the separator.
-      keep: measure what is in `assets`, without writing new weights.
+      keep: measure both as they are in `assets`, without writing new weights.
       steps: of the sampler; None for the model's own number.
       guidance: of the sampler; None for the model's own.
     """
@@ -191,11 +193,11 @@ def main(o: Options) -> None:
     for run, name in ((o.audioldm, "audioldm-mini"), (o.flowsep, "flowsep-mini")):
         if run and not o.keep:
             export(o, run, name)
-    if o.audioldm:
+    if o.audioldm or o.keep:
         found = measure_generator(o)
         print("audioldm-mini", json.dumps(found), flush=True)
         card(o, "audioldm-mini", GENERATOR_TABLE.format(**found))
-    if o.flowsep:
+    if o.flowsep or o.keep:
         figures = measure_separators(o)
         print("separators", json.dumps(figures), flush=True)
         rows = [f"| {name} | {f['interference']:.1f} dB | {f['target']:.1f} dB |" for name, f in figures.items()]
@@ -235,7 +237,7 @@ on the sentence embeddings of [text-mini](../text-mini/CARD.md); its vocoder is 
 
 ## Measured
 
-By `python experiments/ship_generation.py`: {each} sounds for each of fifty concepts, prompted with captions of held-out clips. The
+By `python experiments/ship_generation.py --keep`: {each} sounds for each of fifty concepts, prompted with captions of held-out clips. The
 judge, [concepts-mini](../concepts-mini/CARD.md), has learnt from real clips alone.
 
 {table}
@@ -259,7 +261,7 @@ laptop size: 16 kHz, million parameters: {parts}; {size:.1f} MB as float16, cond
 
 ## Measured
 
-By `python experiments/ship_generation.py`, on {trials} held-out mixtures of two sounds, 5.12 s each: how much of the energy of
+By `python experiments/ship_generation.py --keep`, on {trials} held-out mixtures of two sounds, 5.12 s each: how much of the energy of
 the mixture's parts is found in the estimate (`jaxaudio.metrics.energies_left`).
 
 {table}
