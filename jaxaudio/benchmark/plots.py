@@ -72,11 +72,24 @@ def picture(path: Path, rows: Sequence[Row], metric: str) -> None:
         axis.set_xscale("log", base=2 if axis is left else 10)
         if not larger and min(value for _, value in points) > 0:
             axis.set_yscale("log")
+            _readable(axis.yaxis, [value for _, value in points])
         axis.grid(alpha=0.3, linewidth=0.5)
     left.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    _readable(right.xaxis, [cost for cost, _ in points])
     figure.suptitle(rows[0]["system"])
     figure.legend(*right.get_legend_handles_labels(), loc="outside right center", fontsize=8, frameon=False)
     figure.savefig(path)
+
+
+def _readable(axis: Any, values: Sequence[float]) -> None:
+    """Plain numbers on a logarithmic axis, as many as there is room for."""
+    from matplotlib import ticker
+
+    spread = max(values) / min(values)
+    narrow, wide = ticker.MaxNLocator(5), ticker.LogLocator(subs=(1, 2, 5) if spread < 1e3 else (1,))
+    axis.set_major_locator(narrow if spread < 5 else wide)
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set_minor_formatter(ticker.NullFormatter())
 
 
 def _chosen(lines: dict[tuple[Any, ...], list[Row]], metric: str) -> list[tuple[Any, ...]]:
