@@ -1,5 +1,6 @@
 """The best of several candidates."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -45,7 +46,7 @@ def open_judge(card: Card, ranker: Any, sample_rate: int) -> Judge:
 
     if ranker is None and card.text.get("kind") == "clap" and card.text.get("audio", True):
         ranker = open_clap(card)
-    if ranker is None and card.text.get("kind") == "mini" and "folder" not in card.text:
+    if ranker is None and card.text.get("kind") == "mini" and not card.text.get("folder"):
         ranker = hearing(card, sample_rate)
     if isinstance(ranker, Clap):
         clap = ranker
@@ -77,21 +78,15 @@ def hearing(card: Card, sample_rate: int) -> Judge:
       sample_rate: of the candidates.
     """
     from jaxaudio.models.encoders import open_encoder
-    from jaxaudio.models.registry import ASSETS
 
-    encoder = open_encoder(card)
-    params, config = concepts.load(ASSETS / "concepts-mini")
+    encoder, (config, probabilities) = open_encoder(card), _ears()
     rate = config.mel.sample_rate
-
-    @jax.jit
-    def probabilities(parts: jax.Array) -> jax.Array:
-        return jax.nn.softmax(concepts.logits(params, config, concepts.log_mels(config, parts)))
 
     def heard(sound: np.ndarray) -> np.ndarray:
         sound = resampled(sound, sample_rate, rate, round(len(sound) * rate / sample_rate))
         parts = -(-len(sound) // config.samples)
         sound = np.pad(sound, (0, parts * config.samples - len(sound))).reshape(parts, -1)
-        return np.mean([probabilities(part[None])[0] for part in sound], 0)
+        return np.mean([probabilities(part) for part in sound], 0)
 
     def score(audio: np.ndarray, prompts: Sequence[str]) -> np.ndarray:
         asked = sorted(set(prompts))
@@ -99,6 +94,17 @@ def hearing(card: Card, sample_rate: int) -> Judge:
         return np.array([heard(sound) @ near[asked.index(text)] for sound, text in zip(audio, prompts)])
 
     return score
+
+
+@functools.cache
+def _ears() -> tuple[concepts.Config, Callable[[Any], jax.Array]]:
+    """concepts-mini: what it hears, and a function from that many samples to probabilities, compiled once."""
+    from jaxaudio.models.registry import ASSETS
+
+    params, config = concepts.load(ASSETS / "concepts-mini")
+    return config, jax.jit(
+        lambda sound: jax.nn.softmax(concepts.logits(params, config, concepts.log_mels(config, sound[None])))[0]
+    )
 
 
 def best(judge: Judge, audio: np.ndarray, prompts: Sequence[str], count: int) -> tuple[np.ndarray, np.ndarray]:
