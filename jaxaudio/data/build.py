@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import importlib
 import itertools
 import sys
 from collections.abc import Iterable, Iterator
@@ -13,7 +14,7 @@ from jaxaudio.data.clips import Clip
 from jaxaudio.data.layouts.listing import Entry, OnError, load
 from jaxaudio.errors import MissingError, UsageError
 
-OWN, OPEN = "captioned_audio", "open_sounds"
+OWN, FETCHED = "captioned_audio", ("open_sounds", "open_speech")
 
 
 class Available(NamedTuple):
@@ -33,14 +34,17 @@ def available() -> list[Available]:
         "a folder of sounds with .txt captions, or in folders that name them, or a CSV or JSON list",
         "your own",
     )
-    open_sounds = Available(
-        OPEN,
-        (),
-        "nothing: Debian packages are fetched into a cache folder (--root; OUT-cache by default)",
-        "apt and pip; freely licensed",
+    fetched = (
+        Available(
+            name,
+            (),
+            "nothing: Debian packages are fetched into a cache folder (--root; OUT-cache by default)",
+            "apt; freely licensed",
+        )
+        for name in FETCHED
     )
     known = (Available(name, layout.splits, layout.needs, layout.where) for name, layout in layouts.LAYOUTS.items())
-    return [own, open_sounds, *known]
+    return [own, *fetched, *known]
 
 
 def build(
@@ -60,7 +64,7 @@ def build(
     Args:
       name: one of `available()`.
       out: the folder to make.
-      root: where the data set was unpacked, or the cache folder of `open_sounds` (by default beside `out`).
+      root: where the data set was unpacked, or the cache folder of a set that is fetched (by default beside `out`).
       splits: which splits; by default all whose listing is there.
       overwrite: replace a data set in `out`.
       on_error: "skip" leaves out files that are missing or unreadable and warns with their number (the default for the
@@ -83,12 +87,12 @@ def build(
     if name not in known:
         raise UsageError(f"no data set '{name}'; known are {', '.join(known)}.")
     if root is None:
-        if name != OPEN:
+        if name not in FETCHED:
             raise UsageError(f"{name} needs --root FOLDER with {known[name].needs}.")
         root = f"{Path(out)}-cache"
     wanted = None if splits is None else tuple(splits)
-    if name == OPEN:
-        clips = _open_sounds(Path(root), progress)
+    if name in FETCHED:
+        clips = _fetched(name, Path(root), progress)
     elif name == OWN:
         listed = _set_aside(captioned_audio.splits(root), test_fraction)
         clips = {
@@ -139,8 +143,7 @@ def _set_aside(listed: dict[str, list[Entry]], fraction: float) -> dict[str, lis
     return {**listed, **{split: entries for split, entries in parts.items() if entries}}
 
 
-def _open_sounds(cache: Path, progress: bool) -> dict[str, Iterator[Clip]]:
-    from jaxaudio.data.open_sounds import SPLITS, clips
-
+def _fetched(name: str, cache: Path, progress: bool) -> dict[str, Iterator[Clip]]:
+    source = importlib.import_module(f"jaxaudio.data.{name}")
     tell = functools.partial(print, file=sys.stderr, flush=True) if progress else None
-    return {split: clips(cache, split=split, progress=tell) for split in SPLITS}
+    return {split: source.clips(cache, split=split, progress=tell) for split in source.SPLITS}

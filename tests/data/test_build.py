@@ -1,3 +1,4 @@
+import importlib
 import warnings
 from pathlib import Path
 
@@ -50,14 +51,14 @@ def test_known_set_builds_the_splits_that_are_there(tmp_path):
     assert not (tmp_path / "other").exists()
 
 
-def test_open_sounds_builds_every_split(tmp_path, monkeypatch):
-    from jaxaudio.data import open_sounds
-
-    monkeypatch.setattr(open_sounds, "SPLITS", ("train", "unheard"))
+@pytest.mark.parametrize("name", ["open_sounds", "open_speech"])
+def test_a_fetched_set_has_every_split(tmp_path, monkeypatch, name):
+    source = importlib.import_module(f"jaxaudio.data.{name}")
+    monkeypatch.setattr(source, "SPLITS", ("train", "unheard"))
     monkeypatch.setattr(
-        open_sounds, "clips", lambda cache, split, progress: iter([clip(0), clip(1)][: 1 + (split == "train")])
+        source, "clips", lambda cache, split, progress: iter([clip(0), clip(1)][: 1 + (split == "train")])
     )
-    assert build("open_sounds", tmp_path / "out", tmp_path / "cache") == {"train": 2, "unheard": 1}
+    assert build(name, tmp_path / "out", tmp_path / "cache") == {"train": 2, "unheard": 1}
 
 
 def test_mistakes(tmp_path):
@@ -76,5 +77,5 @@ def test_mistakes(tmp_path):
 
 def test_listing_of_what_can_be_built():
     names = [one.name for one in available()]
-    assert names[:2] == ["captioned_audio", "open_sounds"] and set(names[2:]) == set(LAYOUTS)
+    assert names[:3] == ["captioned_audio", "open_sounds", "open_speech"] and set(names[3:]) == set(LAYOUTS)
     assert all(one.needs and one.where for one in available())

@@ -16,8 +16,8 @@ MIN_SECONDS = 0.15
 MAX_PIECES = 6
 
 
-def decode(data: bytes, name: str) -> np.ndarray:
-    """(time,) float32 at `RATE`: the mean of the file's channels.
+def decode(data: bytes, name: str, to: int = RATE) -> np.ndarray:
+    """(time,) float32 at `to` samples per second: the mean of the file's channels.
 
     Raises:
       AudioError: libsndfile cannot read it, or a sample is not finite.
@@ -26,17 +26,17 @@ def decode(data: bytes, name: str) -> np.ndarray:
         audio, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
         raise AudioError(f"{name} cannot be read ({error}); drop it from the concept map") from None
-    return mono(audio, rate, name)
+    return mono(audio, rate, name, to)
 
 
-def mono(audio: np.ndarray, rate: int, name: str) -> np.ndarray:
-    """(time,) float32 at `RATE` from (time, channels) at `rate`; channels that cancel count as the first alone."""
+def mono(audio: np.ndarray, rate: int, name: str, to: int = RATE) -> np.ndarray:
+    """(time,) float32 at `to` from (time, channels) at `rate`; channels that cancel count as the first alone."""
     if not np.isfinite(audio).all():
         raise AudioError(f"{name} holds samples that are not finite; drop it from the concept map")
     mean = audio.mean(1)
     if audio.shape[1] > 1 and np.sum(mean**2) < 0.05 * np.mean(np.sum(audio**2, 0)):
         mean = audio[:, 0]
-    return (mean if rate == RATE else soxr.resample(mean, rate, RATE)).astype(np.float32)
+    return (mean if rate == to else soxr.resample(mean, rate, to)).astype(np.float32)
 
 
 def trim(audio: np.ndarray, floor_db: float = -55.0, margin: float = 0.02, rate: int = RATE) -> np.ndarray:

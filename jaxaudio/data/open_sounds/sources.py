@@ -2,6 +2,7 @@
 
 import fnmatch
 import functools
+import gzip
 import os
 import re
 import shutil
@@ -72,6 +73,22 @@ def package_files(package: str, cache: Path) -> Path:
     """The folder with the sounds of a Debian package, downloaded and unpacked on first use."""
     folder = cache / "packages" / package
     return folder if (folder / ".complete").exists() else unpack(download(package, cache), folder)
+
+
+def documents(package: str, cache: Path, pattern: str) -> dict[str, bytes]:
+    """The files of a Debian package whose path matches a shell pattern, unpacked if they are gzipped, by their path."""
+    command = [require("dpkg-deb", "dpkg"), "--fsys-tarfile", str(download(package, cache))]
+    found = {}
+    reader = subprocess.Popen(command, stdout=subprocess.PIPE)
+    with reader, tarfile.open(fileobj=reader.stdout, mode="r|") as archive:
+        for member in archive:
+            file = archive.extractfile(member) if fnmatch.fnmatchcase(member.name, pattern) else None
+            if file is not None:
+                data = file.read()
+                found[member.name] = gzip.decompress(data) if member.name.endswith(".gz") else data
+    if not found:
+        raise MissingError(f"{package} has no {pattern}; another version of it may: see SOURCES.md")
+    return found
 
 
 def members(folder: Path) -> list[str]:
