@@ -171,7 +171,7 @@ class MixturePipeline:
         return MixtureIterator(self._from)
 
     def _from(self, step: int) -> Iterator[Batch]:
-        grain, config = _grain(), self.config
+        grain, config = grain_module(), self.config
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=config.buffer)
         batches = self._batches.slice(slice(step, None)).to_iter_dataset(options)
         if config.workers:
@@ -218,7 +218,7 @@ def conflict_names(clip: Clip) -> set[str]:
 
 def _batches(clips: Clips, config: MixtureConfig, text: TextFunction | None, share: tuple[int, int]):
     """The endless grain.MapDataset of batches."""
-    grain = _grain()
+    grain = grain_module()
     usable: Sequence[int] = range(len(clips))
     if config.min_samples or config.balance:  # these take a pass over the data, which may be large
         facts = [(len(clip.audio), (clip.labels or (clip.id,))[0]) for clip in (clips[i] for i in usable)]
@@ -282,7 +282,8 @@ def _rng(stream: str, seed: int, index: int) -> np.random.Generator:
     return np.random.default_rng((_STREAMS[stream], seed, index))
 
 
-def _grain():
+def grain_module() -> Any:
+    """Grain, or MissingError that says how to get it."""
     try:
         import grain
     except ImportError as error:
