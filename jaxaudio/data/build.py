@@ -14,7 +14,7 @@ from jaxaudio.data.clips import Clip
 from jaxaudio.data.layouts.listing import Entry, OnError, load
 from jaxaudio.errors import MissingError, UsageError
 
-OWN, FETCHED = "captioned_audio", ("open_sounds", "open_speech")
+OWN, FETCHED = "captioned_audio", ("open_sounds", "open_speech", "open_music")
 
 
 class Available(NamedTuple):

@@ -51,7 +51,7 @@ def test_known_set_builds_the_splits_that_are_there(tmp_path):
     assert not (tmp_path / "other").exists()
 
 
-@pytest.mark.parametrize("name", ["open_sounds", "open_speech"])
+@pytest.mark.parametrize("name", ["open_sounds", "open_speech", "open_music"])
 def test_a_fetched_set_has_every_split(tmp_path, monkeypatch, name):
     source = importlib.import_module(f"jaxaudio.data.{name}")
     monkeypatch.setattr(source, "SPLITS", ("train", "unheard"))
@@ -77,5 +77,7 @@ def test_mistakes(tmp_path):
 
 def test_listing_of_what_can_be_built():
     names = [one.name for one in available()]
-    assert names[:3] == ["captioned_audio", "open_sounds", "open_speech"] and set(names[3:]) == set(LAYOUTS)
+    assert names[:4] == ["captioned_audio", "open_sounds", "open_speech", "open_music"] and set(names[4:]) == set(
+        LAYOUTS
+    )
     assert all(one.needs and one.where for one in available())
