@@ -17,6 +17,7 @@ VERBS = {
     "separate": "separate what you describe: MIX 'a dog barking' -o OUT.wav",
     "generate": "make a sound of words: 'rain on a tin roof' -o OUT.wav",
     "edit": "restyle, fill in or widen a recording: IN -o OUT.wav",
+    "codec": "sound to tokens and back: encode, decode, roundtrip, inspect",
     "train": "train an experiment: experiments/NAME.py [overrides]",
     "eval": "measure a separator: SDRi, SI-SDR, per class",
     "benchmark": "solvers against steps: quality, latency, memory",

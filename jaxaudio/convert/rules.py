@@ -12,6 +12,7 @@ from jaxaudio.errors import CheckpointError
 State = Mapping[str, np.ndarray]
 
 _LENGTHS = ("weight_g", "parametrizations.weight.original0")
+_ROW = re.compile(r"(.*)\[(\d+)\]")
 
 
 class Rule(NamedTuple):
@@ -21,6 +22,7 @@ class Rule(NamedTuple):
       pattern: regular expression that must match the whole key.
       path: target path with "/" between names, a template for `re.Match.expand` (`\\1`, `\\g<name>`); None drops the
         tensor. Several targets (for a tensor that is split) are a tuple of paths, with an `op` that returns a tuple.
+        A path that ends with "[3]" is row 3 of its leaf, as where the layers of a deep stack lie in one array.
       op: layout change, torch array -> our array.
     """
 
@@ -122,18 +124,38 @@ def convert(state: State, rules: Sequence[Rule], target: Any) -> Any:
         values = rule.op(np.asarray(value))
         for template, array in zip(paths, values if isinstance(rule.path, tuple) else (values,), strict=True):
             path = match.expand(template)
-            if path not in leaves:
+            shape = _shape(leaves, path)
+            if shape is None:
                 problems.append(f"{key} goes to {path}, which the model does not have")
             elif path in filled and not np.array_equal(filled[path], array):  # tied tensors may be stored twice
                 problems.append(f"{key} goes to {path}, which is filled already")
-            elif array.shape != leaves[path].shape:
-                problems.append(f"{key} gives {path} shape {array.shape}, the model has {leaves[path].shape}")
+            elif array.shape != shape:
+                problems.append(f"{key} gives {path} shape {array.shape}, the model has {shape}")
             filled[path] = array
-    problems += [f"nothing fills {path} {tuple(leaf.shape)}" for path, leaf in leaves.items() if path not in filled]
+    stacked = {match[1] for path in filled if (match := _ROW.fullmatch(path)) and match[1] in leaves}
+    wanted = [row for path in leaves for row in (_rows(leaves, path) if path in stacked else [path])]
+    problems += [f"nothing fills {path} {_shape(leaves, path)}" for path in wanted if path not in filled]
     if problems:
         shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
         raise CheckpointError(f"The checkpoint does not fit the model: {shown}.\nIs it a checkpoint of another system?")
+    filled |= {path: np.stack([filled[row] for row in _rows(leaves, path)]) for path in stacked}
     return unflatten({path: np.asarray(filled[path], leaf.dtype, order="C") for path, leaf in leaves.items()})
+
+
+def _shape(leaves: Mapping[str, Any], path: str) -> tuple[int, ...] | None:
+    """Shape of a leaf, or of a row of one; None where there is no such thing."""
+    if path in leaves:
+        return tuple(leaves[path].shape)
+    match = _ROW.fullmatch(path)
+    if match is None or match[1] not in leaves:
+        return None
+    count, *shape = leaves[match[1]].shape
+    return tuple(shape) if int(match[2]) < count else None
+
+
+def _rows(leaves: Mapping[str, Any], path: str) -> list[str]:
+    """The paths of a leaf's rows."""
+    return [f"{path}[{i}]" for i in range(leaves[path].shape[0])]
 
 
 def fold_weight_norm(state: State, kept: Callable[[str], bool] = lambda _: False) -> dict[str, np.ndarray]:
@@ -174,17 +196,23 @@ def to_torch(tree: Any, rules: Sequence[Rule], keys: Mapping[str, tuple[int, ...
         if match is None or rule is None or rule.path is None:
             continue
         paths = [match.expand(p) for p in ((rule.path,) if isinstance(rule.path, str) else rule.path)]
-        if any(path not in leaves for path in paths):
+        if any(_shape(leaves, path) is None for path in paths):
             continue
         # What the operation does to the places 0, 1, 2, ... tells where every number came from.
         places = rule.op(np.arange(int(np.prod(shape)), dtype=np.int64).reshape(shape))
         places = (places,) if isinstance(rule.path, str) else places
-        values = [np.asarray(leaves[path]) for path in paths]
+        values = [_value(leaves, path) for path in paths]
         flat = np.empty(int(np.prod(shape)), values[0].dtype)
         for place, value in zip(places, values, strict=True):
             flat[place] = value
         state[key] = flat.reshape(shape)
     return state
+
+
+def _value(leaves: Mapping[str, Any], path: str) -> np.ndarray:
+    """A leaf, or a row of one."""
+    match = None if path in leaves else _ROW.fullmatch(path)
+    return np.asarray(leaves[match[1]][int(match[2])] if match else leaves[path])
 
 
 def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -31,6 +31,21 @@ HIFIGAN_16K = MelConfig(
 )
 """What HiFi-GAN's mel loss compares at 16 kHz: as many frames as hops."""
 
+TADICODEC_24K = MelConfig(
+    sample_rate=24000,
+    n_fft=1920,
+    hop=480,
+    n_mels=128,
+    fmax=12000,
+    center=False,
+    pad=(1920 - 480) // 2,
+    power=1,
+    epsilon=1e-9,
+    log="ln",
+    floor=1e-5,
+)
+"""TaDiCodec, and SiTok after it: 50 frames per second, as many as hops; they normalise by mean -4.92, variance 8.14."""
+
 
 def level(x: ArrayLike) -> Array:
     """Removes the mean of each (..., time) and scales its largest sample to 0.5, as AudioLDM and FlowSep hear audio."""

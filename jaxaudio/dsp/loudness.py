@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Sequence
+from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,9 +21,23 @@ _DECAY = 0.25  # seconds after which the K-weighting's impulse response is below
 _SHELF_HZ, _SHELF_Q, _SHELF_DB = 1681.974450955533, 0.7071752369554196, 3.999843853973347
 _HIGH_PASS_HZ, _HIGH_PASS_Q = 38.13547087602444, 0.5003270373238773
 
+Filters = Literal["bs1770", "torchaudio"]
+"""Which K-weighting: the standard's, or what `torchaudio.transforms.Loudness` takes for it, which measures about a
+tenth of a decibel less. SD-Codec and Stable Codec set levels by the latter (which also clips what its filters make, at
+1; this is left out).
+"""
 
-def k_weighting(sample_rate: float) -> np.ndarray:
-    """The two K-weighting biquads at a sample rate: (2, 6) float64 second-order sections, as scipy lays them out."""
+
+def k_weighting(sample_rate: float, filters: Filters = "bs1770") -> np.ndarray:
+    """The two K-weighting biquads at a sample rate: (2, 6) float64 second-order sections, as scipy lays them out.
+
+    Raises:
+      UsageError: unknown filters.
+    """
+    if filters == "torchaudio":
+        return _cookbook_weighting(sample_rate)
+    if filters != "bs1770":
+        raise UsageError(f"Unknown filters {filters!r}; use 'bs1770' or 'torchaudio'.")
     k = np.tan(np.pi * _SHELF_HZ / sample_rate)
     high = 10 ** (_SHELF_DB / 20)
     middle = high**0.4996667741545416
@@ -41,25 +56,44 @@ def k_weighting(sample_rate: float) -> np.ndarray:
     return np.array([shelf, high_pass])
 
 
+def _cookbook_weighting(sample_rate: float) -> np.ndarray:
+    """Shelf of 4 dB at 1500 Hz and high-pass at 38 Hz (Q 0.5), by the formulas of Bristow-Johnson's cookbook."""
+    w = 2 * np.pi * 1500 / sample_rate
+    a, cos = 10 ** (4 / 40), np.cos(w)
+    slope = np.sqrt(2 * a) * np.sin(w)  # at a Q of 1 / sqrt(2)
+    shelf = [
+        a * ((a + 1) + (a - 1) * cos + slope),
+        -2 * a * ((a - 1) + (a + 1) * cos),
+        a * ((a + 1) + (a - 1) * cos - slope),
+        (a + 1) - (a - 1) * cos + slope,
+        2 * ((a - 1) - (a + 1) * cos),
+        (a + 1) - (a - 1) * cos - slope,
+    ]
+    w = 2 * np.pi * 38 / sample_rate
+    cos, slope = np.cos(w), np.sin(w)
+    high_pass = [(1 + cos) / 2, -1 - cos, (1 + cos) / 2, 1 + slope, -2 * cos, 1 - slope]
+    return np.array([[x / section[3] for x in section] for section in (shelf, high_pass)])
+
+
 @functools.lru_cache(maxsize=16)
-def _impulse_response(sample_rate: float) -> np.ndarray:
+def _impulse_response(sample_rate: float, filters: Filters) -> np.ndarray:
     """The K-weighting's impulse response, up to where it is nothing beside float64 rounding."""
     taps = int(_DECAY * sample_rate)
     delay = np.exp(-2j * np.pi * np.arange(taps // 2 + 1) / taps)
     response = np.ones_like(delay)
-    for b0, b1, b2, a0, a1, a2 in k_weighting(sample_rate):
+    for b0, b1, b2, a0, a1, a2 in k_weighting(sample_rate, filters):
         response *= (b0 + b1 * delay + b2 * delay**2) / (a0 + a1 * delay + a2 * delay**2)
     return np.fft.irfft(response, taps)
 
 
-def k_weighted(x: ArrayLike, sample_rate: float) -> Array:
+def k_weighted(x: ArrayLike, sample_rate: float, filters: Filters = "bs1770") -> Array:
     """Passes x (..., time) through the K-weighting filter, starting from rest.
 
     A recursive filter would run sample by sample; its impulse response is short, so a product of spectra replaces it.
     """
     x = as_float(x)
     time = x.shape[-1]
-    response = _impulse_response(sample_rate)
+    response = _impulse_response(sample_rate, filters)
     size = 1 << (time + len(response) - 2).bit_length()
     spectrum = jnp.fft.rfft(x, size) * jnp.fft.rfft(jnp.asarray(response, x.dtype), size)
     return jnp.fft.irfft(spectrum, size)[..., :time].astype(x.dtype)
@@ -71,7 +105,13 @@ def _default_weights(channels: int) -> tuple[float, ...]:
 
 
 def integrated_loudness(
-    x: ArrayLike, sample_rate: int, *, channel_axis: int | None = None, weights: Sequence[float] | None = None
+    x: ArrayLike,
+    sample_rate: int,
+    *,
+    channel_axis: int | None = None,
+    weights: Sequence[float] | None = None,
+    filters: Filters = "bs1770",
+    incomplete: bool = False,
 ) -> Array:
     """Integrated loudness in LUFS (ITU-R BS.1770-4, annex 1).
 
@@ -86,6 +126,8 @@ def integrated_loudness(
       channel_axis: the channels of one programme; None for mono, where every leading index is a programme of its own.
       weights: one per channel; by default 1, and 1.41 for the surrounds of 5 (L R C Ls Rs) or 6 channels (L R C LFE
         Ls Rs, with 0 for the LFE).
+      filters: see `Filters`.
+      incomplete: count a last block that the signal does not fill as if silence followed, as audiotools does.
 
     Returns:
       (...,) LUFS, at least -70.
@@ -104,10 +146,13 @@ def integrated_loudness(
     weights = _default_weights(channels) if weights is None else tuple(weights)
     if len(weights) != channels:
         raise UsageError(f"{len(weights)} channel weights for {channels} channels: give one per channel.")
-    energy = jnp.square(k_weighted(x, sample_rate))
+    energy = jnp.square(k_weighted(x, sample_rate, filters))
     energy = jnp.einsum("...ct,c->...t", energy, jnp.asarray(weights, x.dtype), precision="highest")
 
     hop = round(sample_rate / 10)
+    if incomplete:
+        energy = jnp.pad(energy, [(0, 0)] * (energy.ndim - 1) + [(0, max(4 * hop - time, -time % hop))])
+        time = energy.shape[-1]
     if time < 4 * hop:
         return _gated_loudness(jnp.mean(energy, -1, keepdims=True))
     hops = time // hop
@@ -139,6 +184,7 @@ def normalize_loudness(
     channel_axis: int | None = None,
     weights: Sequence[float] | None = None,
     max_peak: float | None = None,
+    filters: Filters = "bs1770",
 ) -> Array:
     """Scales x to an integrated loudness.
 
@@ -149,12 +195,13 @@ def normalize_loudness(
       channel_axis: as in `integrated_loudness`; all channels get one gain.
       weights: as in `integrated_loudness`.
       max_peak: reduce the gain where the peak would exceed this; None leaves peaks alone.
+      filters: see `Filters`.
 
     Returns:
       An array like x. What measures -70 LUFS or less is silence and is returned unchanged.
     """
     x = as_float(x)
-    loudness = integrated_loudness(x, sample_rate, channel_axis=channel_axis, weights=weights)
+    loudness = integrated_loudness(x, sample_rate, channel_axis=channel_axis, weights=weights, filters=filters)
     gain = jnp.where(loudness > SILENCE, db_to_amplitude(target - loudness), 1)
     axes = (-1,) if channel_axis is None else _time_and_channels(x.ndim, channel_axis)
     gain = jnp.expand_dims(gain, axes)

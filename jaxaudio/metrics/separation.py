@@ -53,6 +53,24 @@ def si_sdr(reference, estimate):
     return 10 * xp.log10((eps + signal) / (eps + error))
 
 
+def sd_sdr(reference, estimate):
+    """Scale-dependent SDR in dB (Le Roux et al. 2019): the energy of `si_sdr`'s target over that of the whole error.
+
+    Args:
+      reference: (..., time) true source.
+      estimate: (..., time) separated source, whose scale matters.
+
+    Returns:
+      (...) in dB, limited as `si_sdr` is.
+    """
+    xp = reference.__array_namespace__()
+    eps = xp.finfo(reference.dtype).eps
+    gain = (eps + xp.sum(reference * estimate, axis=-1)) / (xp.sum(xp.square(reference), axis=-1) + eps)
+    signal = xp.square(gain) * xp.sum(xp.square(reference), axis=-1)
+    error = xp.sum(xp.square(estimate - reference), axis=-1)
+    return 10 * xp.log10((eps + signal) / (eps + error))
+
+
 def segmentwise_sdr(reference, estimate, length: int, *, keep_last: bool = True):
     """Median SDR over windows of `length` samples; a shorter rest at the end is not measured.
 

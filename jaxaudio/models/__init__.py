@@ -6,6 +6,8 @@ from jaxaudio.models.registry import find, load, shipped
 
 if TYPE_CHECKING:
     from jaxaudio.models.clap import Clap
+    from jaxaudio.models.codec import Codec
+    from jaxaudio.models.codes import Codes
     from jaxaudio.models.flow_separator import FlowSeparator
     from jaxaudio.models.folder import Card, read_card, read_weights, write
     from jaxaudio.models.generator import Generator
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Card",
     "Clap",
+    "Codec",
+    "Codes",
     "FlowSeparator",
     "Generator",
     "Options",
@@ -28,6 +32,7 @@ __all__ = [
 ]
 
 _HOMES = {"Card": "folder", "read_card": "folder", "read_weights": "folder", "write": "folder"}
+_HOMES |= {"Codec": "codec", "Codes": "codes"}
 _HOMES |= {"Clap": "clap", "FlowSeparator": "flow_separator", "Generator": "generator"}
 _HOMES |= {"Options": "requests", "Separator": "separator"}
 

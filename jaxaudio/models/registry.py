@@ -14,12 +14,15 @@ DEFAULT_GENERATOR = "audioldm-mini"
 
 DEFAULT_FLOW = "flowsep-mini"
 
+DEFAULT_CODEC = "speech-codec-mini"
+
 _OPENERS = {
     "audiosep": ("separator", "open_separator"),
     "lassnet": ("separator", "open_separator"),
     "clap": ("clap", "open_clap"),
     "audioldm": ("generator", "open_generator"),
     "flowsep": ("flow_separator", "open_flow_separator"),
+    **dict.fromkeys(("dac", "sdcodec", "taae"), ("codec", "open_codec")),
 }
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -62,7 +65,7 @@ def load(name_or_path: str | os.PathLike = DEFAULT, *, dtype: str | None = None)
 
     Returns:
       By its system, a `jaxaudio.models.Separator` (audiosep, lassnet), `FlowSeparator` (flowsep), `Generator`
-      (audioldm) or `Clap`.
+      (audioldm), `Codec` (dac, sdcodec, taae) or `Clap`.
 
     Raises:
       MissingError: there is no such model.

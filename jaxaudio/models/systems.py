@@ -15,10 +15,16 @@ HOMES = {
     "clap": "jaxaudio.text.clap",
     "audioldm": "jaxaudio.systems.audioldm",
     "flowsep": "jaxaudio.systems.flowsep",
+    "dac": "jaxaudio.systems.dac",
+    "sdcodec": "jaxaudio.systems.sdcodec",
+    "taae": "jaxaudio.systems.taae",
 }
 
 LATENT = ("audioldm", "flowsep")
 """Those that sample latents: their weights are a "generator"."""
+
+CODECS = ("dac", "sdcodec", "taae")
+"""Those that make tokens: their weights are a "codec"."""
 
 _PARTS = {"t5": "jaxaudio.text.t5"}  # of models, but none by themselves
 
@@ -40,7 +46,8 @@ def unknown(system: str) -> NoReturn:
 
 def stem(system: str) -> str:
     """What the names of a system's own weights begin with."""
-    return "query" if system == "clap" else "generator" if system in LATENT else "separator"
+    kinds = {"query": ("clap",), "generator": LATENT, "codec": CODECS}
+    return next((name for name, systems in kinds.items() if system in systems), "separator")
 
 
 def config_from_json(system: str, fields: Any) -> Any:
@@ -60,8 +67,9 @@ def config_from_json(system: str, fields: Any) -> Any:
 def shapes(system: str, config: Any, text: Mapping[str, Any]) -> Tree:
     """The tree of `jax.ShapeDtypeStruct` that the weights of a model must have.
 
-    Separators keep theirs under "separator", those that sample latents under "generator". A CLAP model, alone or as the
-    text encoder of another, is under "query", as is a T5. A CLAP that only reads has no audio branch.
+    Separators keep theirs under "separator", those that sample latents under "generator", codecs under "codec". A CLAP
+    model, alone or as the text encoder of another, is under "query", as is a T5. A CLAP that only reads has no audio
+    branch.
     """
     import jax
 

@@ -1,6 +1,7 @@
 """Discriminators: PatchGAN for spectrograms (Isola et al., 2017), HiFi-GAN's for waveforms (Kong et al., 2020)."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from jax import Array
 
 from jaxaudio.convert.rules import Rule, batch_norm, conv1d, conv2d
 from jaxaudio.nn.norm import BatchNorm
+from jaxaudio.nn.weight_norm import fuse
 
 Features = list[list[Array]]
 
@@ -104,22 +106,40 @@ HIFIGAN = WaveConfig()
 """As published."""
 
 
-class _WeightNorm(nn.Module):
-    """Convolution along the first of one or two axes whose kernel is a direction and a length per output channel."""
+class WeightNormConv(nn.Module):
+    """Convolution over one or two axes whose kernel is a direction and a length per output channel.
+
+    Attributes:
+      features: output channels.
+      size: taps along each axis, odd; missing axes have one.
+      stride: along each axis; one for missing ones.
+      dilation: the same.
+      groups: of channels that do not mix.
+      start: initial direction.
+    """
 
     features: int
-    width: int
-    stride: int = 1
+    size: tuple[int, ...]
+    stride: tuple[int, ...] = (1,)
+    dilation: tuple[int, ...] = (1,)
     groups: int = 1
+    start: Callable[..., Array] = _NORMAL
 
     @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
-        shape = (self.width, *[1] * (x.ndim - 3), x.shape[-1] // self.groups, self.features)
-        v = self.param("weight_v", _NORMAL, shape)
-        axes = tuple(range(len(shape) - 1))
+    def __call__(self, x: Array) -> Array:
+        """(batch, *axes, channels) -> (batch, *axes, features); zeros beyond the ends, lengths divided by strides."""
+        size = (*self.size, *[1] * (x.ndim - 2 - len(self.size)))
+        v = self.param("weight_v", self.start, (*size, x.shape[-1] // self.groups, self.features))
+        axes = tuple(range(v.ndim - 1))
         g = self.param("weight_g", lambda _: jnp.sqrt(jnp.sum(jnp.square(v), axes)))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        return _convolve(x, v * (g / jnp.sqrt(jnp.sum(jnp.square(v), axes))), self.stride, self.groups) + bias
+        kernel = fuse({"weight_g": g, "weight_v": v})["kernel"]
+        return _convolve(x, kernel, self.stride, self.groups, self.dilation) + bias
+
+
+def weight_norm(features: int, width: int, stride: int = 1, groups: int = 1, **options: Any) -> WeightNormConv:
+    """`WeightNormConv` along the first axis, for `Stack`."""
+    return WeightNormConv(features, (width,), (stride,), groups=groups, **options)
 
 
 class _SpectralNorm(nn.Module):
@@ -130,62 +150,89 @@ class _SpectralNorm(nn.Module):
     stride: int = 1
     groups: int = 1
 
+    train: bool = False
+
     @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
+    def __call__(self, x: Array) -> Array:
         weight = self.param("weight_orig", _NORMAL, (self.width, x.shape[-1] // self.groups, self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         matrix = weight.transpose(2, 1, 0).reshape(self.features, -1)
         u = self.variable("spectral", "u", lambda: _unit(jnp.ones(self.features)))
         v = self.variable("spectral", "v", lambda: _unit(jnp.ones(matrix.shape[1])))
-        if train and not self.is_initializing():
+        if self.train and not self.is_initializing():
             frozen = jax.lax.stop_gradient(matrix)
             v.value = _unit(u.value @ frozen)
             u.value = _unit(frozen @ v.value)
-        return _convolve(x, weight / (u.value @ matrix @ v.value), self.stride, self.groups) + bias
+        return _convolve(x, weight / (u.value @ matrix @ v.value), (self.stride,), self.groups) + bias
 
 
 def _unit(x: Array) -> Array:
     return x / jnp.maximum(jnp.sqrt(jnp.sum(jnp.square(x))), _TINY)
 
 
-def _convolve(x: Array, kernel: Array, stride: int, groups: int) -> Array:
-    reach, flat = kernel.shape[0] // 2, [(0, 0)] * (x.ndim - 3)
+def _convolve(x: Array, kernel: Array, stride: tuple[int, ...], groups: int, dilation: tuple[int, ...] = (1,)) -> Array:
     layout = ("NWC", "WIO", "NWC") if x.ndim == 3 else ("NHWC", "HWIO", "NHWC")
-    strides = (stride, *[1] * (x.ndim - 3))
-    padding = ((reach, reach), *flat)
+    stride, dilation = ((*steps, *[1] * (x.ndim - 2 - len(steps))) for steps in (stride, dilation))
+    padding = [(size // 2 * step, size // 2 * step) for size, step in zip(kernel.shape, dilation)]
     return jax.lax.conv_general_dilated(
-        x, kernel, strides, padding, dimension_numbers=layout, feature_group_count=groups
+        x,
+        kernel,
+        stride,
+        padding,
+        rhs_dilation=dilation,
+        dimension_numbers=layout,
+        feature_group_count=groups,
     )
 
 
-class _Stack(nn.Module):
-    """Layers with leaky ReLUs and a last one of a single channel."""
+class Stack(nn.Module):
+    """Layers with leaky ReLUs and a last one of a single channel.
 
-    layers: tuple[tuple[int, int, int, int], ...]
+    Attributes:
+      layers: arguments of each.
+      layer: makes them, and the last one, named "convs_0" and on, and "conv_post".
+    """
+
+    layers: tuple[tuple[int, ...], ...]
     layer: Callable[..., nn.Module]
 
     @nn.compact
-    def __call__(self, x: Array, train: bool) -> tuple[Array, list[Array]]:
+    def __call__(self, x: Array) -> tuple[Array, list[Array]]:
+        """Returns the scores (batch, places) and the outputs of all layers, the last one's included."""
         features = []
         for i, layer in enumerate(self.layers):
-            x = nn.leaky_relu(self.layer(*layer, name=f"convs_{i}")(x, train), 0.1)
+            x = nn.leaky_relu(self.layer(*layer, name=f"convs_{i}")(x), 0.1)
             features.append(x)
-        x = self.layer(1, 3, name="conv_post")(x, train)
+        x = self.layer(1, 3, name="conv_post")(x)
         return x.reshape(x.shape[0], -1), [*features, x]
+
+
+def period_layers(channels: tuple[int, ...]) -> tuple[tuple[int, int, int], ...]:
+    """(channels, width, stride) of the layers of a period's `Stack`."""
+    return tuple((n, 5, 1 if i == len(channels) - 1 else 3) for i, n in enumerate(channels))
+
+
+def fold(x: Array, period: int, *, whole: bool = False) -> Array:
+    """Waveforms (batch, time) -> (batch, rows, period, 1), the last row completed by reflection.
+
+    Args:
+      x: waveforms.
+      period: in samples, fewer than there are.
+      whole: what folds evenly gets a further row, as in DAC.
+    """
+    missing = -x.shape[1] % period
+    x = jnp.pad(x, ((0, 0), (0, missing or whole * period)), mode="reflect")
+    return x.reshape(x.shape[0], -1, period, 1)
 
 
 class _MultiPeriod(nn.Module):
     config: WaveConfig
 
     @nn.compact
-    def __call__(self, x: Array, train: bool) -> tuple[list[Array], Features]:
-        c, made = self.config, []
-        strides = [3] * (len(c.period_channels) - 1) + [1]
-        layers = tuple((n, 5, stride, 1) for n, stride in zip(c.period_channels, strides, strict=True))
-        for i, period in enumerate(c.periods):
-            y = jnp.pad(x, ((0, 0), (0, -x.shape[1] % period)), mode="reflect")
-            y = y.reshape(y.shape[0], -1, period, 1)
-            made.append(_Stack(layers, _WeightNorm, name=f"discriminators_{i}")(y, train))
+    def __call__(self, x: Array) -> tuple[list[Array], Features]:
+        layers, made = period_layers(self.config.period_channels), []
+        for i, period in enumerate(self.config.periods):
+            made.append(Stack(layers, weight_norm, name=f"discriminators_{i}")(fold(x, period)))
         return [score for score, _ in made], [features for _, features in made]
 
 
@@ -198,9 +245,8 @@ class _MultiScale(nn.Module):
         for i in range(self.config.scales):
             if i:  # mean of four samples at every second one, of zeros beyond the ends
                 x = nn.avg_pool(x[..., None], (4,), (2,), ((2, 2),))[..., 0]
-            layer = _WeightNorm if i else _SpectralNorm
-            stack = _Stack(self.config.scale_layers, layer, name=f"discriminators_{i}")
-            made.append(stack(x[..., None], train))
+            layer = weight_norm if i else functools.partial(_SpectralNorm, train=train)
+            made.append(Stack(self.config.scale_layers, layer, name=f"discriminators_{i}")(x[..., None]))
         return [score for score, _ in made], [features for _, features in made]
 
 
@@ -226,12 +272,13 @@ class WaveDiscriminators(nn.Module):
         Returns:
           The score (batch, places) of every discriminator, the periods' first, and the outputs of its layers.
         """
-        period_scores, period_features = _MultiPeriod(self.config, name="mpd")(x, train)
+        period_scores, period_features = _MultiPeriod(self.config, name="mpd")(x)
         scale_scores, scale_features = _MultiScale(self.config, name="msd")(x, train)
         return period_scores + scale_scores, period_features + scale_features
 
 
-def _length(x: np.ndarray) -> np.ndarray:
+def length(x: np.ndarray) -> np.ndarray:
+    """A weight_g of any layout -> (channels,), for rules."""
     return x.reshape(-1)
 
 
@@ -246,7 +293,7 @@ def _wave_rules() -> tuple[Rule, ...]:
         for kind, op in (("mpd", conv2d), ("msd", conv1d)):
             normal, at = rf"{kind}\.discriminators\.(\d)\.{key}", rf"params/{kind}/discriminators_\1/{name}"
             rules += [
-                Rule(rf"{normal}\.(?:weight_g|parametrizations\.weight\.original0)", f"{at}/weight_g", _length),
+                Rule(rf"{normal}\.(?:weight_g|parametrizations\.weight\.original0)", f"{at}/weight_g", length),
                 Rule(rf"{normal}\.(?:weight_v|parametrizations\.weight\.original1)", f"{at}/weight_v", op),
                 Rule(rf"{normal}\.bias", f"{at}/bias"),
             ]

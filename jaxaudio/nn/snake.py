@@ -1,4 +1,4 @@
-"""Snake activations (Ziyin et al., 2020) and their use without aliasing in BigVGAN (Lee et al., 2023, section 3)."""
+"""Snake activations (Ziyin et al., 2020), and their use without aliasing in BigVGAN (Lee et al., 2023, section 3)."""
 
 import functools
 
@@ -8,7 +8,19 @@ import numpy as np
 from jax import Array
 
 _TAPS = 12
-_TINY = 1e-9  # BigVGAN's guard against a slope of zero
+_TINY = 1e-9  # the guard of DAC and BigVGAN against a slope of zero
+_PI = (3.140625, 0.0009670257568359375)  # the first 8 and the next 11 bits of pi; whole multiples of them are exact
+
+
+class Snake(nn.Module):
+    """x + sin(alpha x)^2 / alpha, with a frequency per channel."""
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """(..., channels) -> the same."""
+        alpha = self.param("alpha", nn.initializers.ones, (x.shape[-1],))
+        alpha, size = alpha.astype(x.dtype), (1 / (alpha + _TINY)).astype(x.dtype)
+        return x + size * sine_squared(alpha * x)
 
 
 class SnakeBeta(nn.Module):
@@ -29,7 +41,34 @@ class SnakeBeta(nn.Module):
         if self.log_scale:
             alpha, beta = jnp.exp(alpha), jnp.exp(beta)
         alpha, size = alpha.astype(parts[0].dtype), (1 / (beta + _TINY)).astype(parts[0].dtype)
-        return tuple(x + size * jnp.square(jnp.sin(alpha * x)) for x in parts)
+        return tuple(x + size * sine_squared(alpha * x) for x in parts)
+
+
+def sine_squared(x: Array) -> Array:
+    """sin(x)^2, to the precision of float32 for numbers of up to 2e5.
+
+    It repeats itself after pi and is even there, so one polynomial of x^2 is all of it; `jnp.sin` costs a CPU more than
+    the convolution beside it.
+    """
+    if x.dtype == jnp.float64:
+        return jnp.square(jnp.sin(x))
+    y = x.astype(jnp.float32)
+    turns = jnp.round(y * np.float32(1 / np.pi))
+    for part in (*_PI, np.pi - sum(_PI)):
+        y = y - turns * np.float32(part)
+    u = jnp.square(jnp.clip(y, -np.float32(np.pi / 2), np.float32(np.pi / 2)))
+    *rest, value = (np.float32(c) for c in _sine_polynomial())
+    for coefficient in reversed(rest):
+        value = value * u + coefficient
+    return (u * value).astype(x.dtype)
+
+
+@functools.lru_cache(maxsize=1)
+def _sine_polynomial() -> np.ndarray:
+    """Coefficients, constant first, of sin(x)^2 / x^2 as a polynomial of x^2 for |x| <= pi / 2, to 3e-10."""
+    domain = [0, (np.pi / 2) ** 2]
+    fit = np.polynomial.Chebyshev.interpolate(lambda u: np.sinc(np.sqrt(u) / np.pi) ** 2, 6, domain)
+    return fit.convert(domain=[-1, 1], kind=np.polynomial.Polynomial).coef
 
 
 class SmoothSnake(nn.Module):

@@ -16,6 +16,7 @@ def classifier_free(
     scale: float | Array,
     *,
     rescale: float = 0.0,
+    together: bool = False,
     interval: tuple[float, float] | None = None,
 ) -> Callable[[Array, Array], Array]:
     """Binds conditions to a network, and guides it (Ho & Salimans 2022), in one batch of twice the size.
@@ -30,6 +31,8 @@ def classifier_free(
       scale: strength of the guidance.
       rescale: from 0 to 1, how much of the standard deviation that guidance adds to each item is taken back (Lin et al.
         2024, section 3.4).
+      together: measure that deviation over the whole batch at once, as TaDiCodec does: then what becomes of an item
+        depends on the others.
       interval: (lowest, highest) t at which to guide; elsewhere the condition alone is evaluated, at half the cost
         (Kynkäänniemi et al. 2024).
 
@@ -45,7 +48,7 @@ def classifier_free(
         away, towards = jnp.split(network(jnp.concatenate([x, x]), t, both), 2)
         out = away + scale * (towards - away)
         if rescale:
-            axes = tuple(range(1, out.ndim))
+            axes = tuple(range(0 if together else 1, out.ndim))
             spread = jnp.std(towards, axes, keepdims=True) / jnp.maximum(jnp.std(out, axes, keepdims=True), 1e-12)
             out = out * (1 - rescale + rescale * spread)
         return out.astype(towards.dtype)

@@ -37,8 +37,13 @@ def least_squares_generator_losses(fake: list[Array]) -> list[Array]:
 
 def feature_loss(real: list[list[Array]], fake: list[list[Array]]) -> Array:
     """Twice the sum, over discriminators and their layers, of the mean absolute difference of features (HiFi-GAN)."""
+    return 2 * feature_distance(real, fake)
+
+
+def feature_distance(real: list[list[Array]], fake: list[list[Array]]) -> Array:
+    """The sum alone, as DAC has it."""
     pairs = [(a, b) for many, others in zip(real, fake, strict=True) for a, b in zip(many, others, strict=True)]
-    return 2 * sum((jnp.mean(jnp.abs(a - b)) for a, b in pairs), jnp.zeros(()))
+    return sum((jnp.mean(jnp.abs(a - b)) for a, b in pairs), jnp.zeros(()))
 
 
 def adaptive_weight(of_reconstruction: Array, of_adversary: Array, weight: float = 0.5) -> Array:

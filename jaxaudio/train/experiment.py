@@ -78,6 +78,7 @@ class Experiment:
       discriminator: those of the discriminator, where there is one; None for the same ones.
       accumulate: micro-batches per step.
       clip_norm: largest global gradient norm; None for no clipping.
+      discriminator_clip_norm: that of the discriminator; None for the same.
       ema_decay: decay of the averaged parameters, warmed up; 0 for none.
       trainable: regular expression on parameter paths; None trains all.
       skip_nonfinite: leave out steps whose loss or gradient is not finite.
@@ -104,6 +105,7 @@ class Experiment:
     discriminator: Optimizer | None = None
     accumulate: int = 1
     clip_norm: float | None = None
+    discriminator_clip_norm: float | None = None
     ema_decay: float = 0.0
     trainable: str | None = None
     skip_nonfinite: bool = True

@@ -15,6 +15,7 @@ import numpy as np
 from jaxaudio.data.clips import Clip
 from jaxaudio.data.mixing import cut, resample, to_mono
 from jaxaudio.data.pipeline import MixtureConfig, MixturePipeline
+from jaxaudio.dsp.distances import log_mel_distance
 from jaxaudio.nn import autoencoder, latent_audio
 from jaxaudio.nn.discriminators import PatchConfig, WaveConfig
 from jaxaudio.systems import flowsep
@@ -22,7 +23,7 @@ from jaxaudio.train.adversarial import GENERATOR, prepared
 from jaxaudio.train.checkpoint import load_params
 from jaxaudio.train.experiment import DataIterator, Experiment, Task
 from jaxaudio.train.vae import init_vae, vae_losses
-from jaxaudio.train.vocoder import init_vocoder, mel_distance, vocoder_losses
+from jaxaudio.train.vocoder import init_vocoder, vocoder_losses
 
 Batch = dict[str, Any]
 
@@ -201,7 +202,10 @@ def vocoder_task(
         mel = heard(waveform, vae)
         made = generate(variables, mel)[:, : waveform.shape[1]]
         parts = {"true": slice(0, None, 2), "decoded": slice(1, None, 2)} if vae is not None else {"true": slice(None)}
-        return {f"mel_{name}": mel_distance(waveform[rows], made[rows], loss_mel) for name, rows in parts.items()}
+        return {
+            f"mel_{name}": jnp.mean(log_mel_distance(waveform[rows], made[rows], loss_mel))
+            for name, rows in parts.items()
+        }
 
     def evaluate(variables: Any) -> dict[str, float]:
         return {name: float(x) for name, x in errors(variables, vae, evaluation).items()}

@@ -172,7 +172,8 @@ def _build_step(experiment: Experiment, task: Task, tx: Any, axis_name: str | No
         "axis_name": axis_name,
     }
     if isinstance(loss, Adversarial):
-        return make_gan_step(loss, tx, discriminator_clip_norm=experiment.clip_norm, alone=alone, **options)
+        limit = experiment.discriminator_clip_norm or experiment.clip_norm
+        return make_gan_step(loss, tx, discriminator_clip_norm=limit, alone=alone, **options)
     return make_step(loss, tx, accumulate=experiment.accumulate, trainable=experiment.trainable, **options)
 
 

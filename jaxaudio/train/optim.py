@@ -29,6 +29,14 @@ def linear_warm_up(step: Any, warm_up_steps: int, reduce_lr_steps: int) -> jax.A
     return jnp.where(step <= warm_up_steps, step / warm_up_steps, 0.9 ** (step // reduce_lr_steps))
 
 
+def exponential_decay(step: Any, warm_up_steps: int, gamma: float) -> jax.Array:
+    """The codecs' factor: `step / warm_up_steps` up to 1, then `gamma` to the power of the steps since."""
+    step = jnp.asarray(step)
+    # 0.999996 has two digits left in float32 once 1 is taken away, its logarithm all of them.
+    decayed = jnp.exp(math.log(gamma) * jnp.maximum(step - warm_up_steps, 0))
+    return jnp.where(step < warm_up_steps, step / max(warm_up_steps, 1), decayed)
+
+
 class AdamState(NamedTuple):
     """`nu_max` is None without amsgrad."""
 
@@ -94,8 +102,9 @@ class Optimizer:
       weight_decay: decoupled weight decay.
       amsgrad: divide by the largest second moment seen, not the present one.
       schedule: shape of the learning rate; "cosine" warms up linearly and falls to `final_lr` at the last step.
-      warm_up_steps: length of the warm-up (of each stage for "constant_warm_up"); at least 1.
+      warm_up_steps: length of the warm-up (of each stage for "constant_warm_up"); at least 1, or 0 for "exponential".
       reduce_lr_steps: "linear_warm_up" multiplies by 0.9 every so many steps.
+      gamma: "exponential" multiplies by it at every step after its linear warm-up.
       final_lr: where "cosine" ends.
     """
 
@@ -105,9 +114,10 @@ class Optimizer:
     eps: float = 1e-8
     weight_decay: float = 0.0
     amsgrad: bool = False
-    schedule: Literal["constant", "constant_warm_up", "linear_warm_up", "cosine"] = "constant"
+    schedule: Literal["constant", "constant_warm_up", "linear_warm_up", "exponential", "cosine"] = "constant"
     warm_up_steps: int = 1
     reduce_lr_steps: int = 1_000_000
+    gamma: float = 0.999996
     final_lr: float = 0.0
 
     def learning_rate(self, steps: int) -> Schedule:
@@ -119,6 +129,8 @@ class Optimizer:
                 return lambda step: self.lr * constant_warm_up(step, self.warm_up_steps)
             case "linear_warm_up":
                 return lambda step: self.lr * linear_warm_up(step, self.warm_up_steps, self.reduce_lr_steps)
+            case "exponential":
+                return lambda step: self.lr * exponential_decay(step, self.warm_up_steps, self.gamma)
             case "cosine":
                 warm_up, total = min(self.warm_up_steps, max(steps - 1, 0)), max(steps, 2)
                 return optax.warmup_cosine_decay_schedule(0.0, self.lr, warm_up, total, self.final_lr)

@@ -1,5 +1,6 @@
 """How vocoders are trained: HiFi-GAN's losses (Kong et al., 2020, section 2.3)."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -7,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxaudio.dsp.distances import log_mel_distance, stft_distance
 from jaxaudio.dsp.mel import MelConfig, log_mel
-from jaxaudio.dsp.stft import magnitude, stft
 from jaxaudio.nn.discriminators import HIFIGAN, WaveConfig, WaveDiscriminators, init_waves
 from jaxaudio.train.adversarial import (
     DISCRIMINATOR,
@@ -105,12 +106,19 @@ def vocoder_losses(
     def generator_loss(
         made: Array, params: Any, extra: Any, batch: dict[str, Array], key: Array, frozen: Any
     ) -> tuple[Array, Any]:
-        spectral = mel_distance(batch["waveform"], made, loss_mel)
+        spectral = jnp.mean(log_mel_distance(batch["waveform"], made, loss_mel))
         metrics: dict[str, Any] = {"mel": spectral}
         value = mel_weight * spectral
         if resolutions:
-            each = [stft_distance(batch["waveform"], made, n_fft) for n_fft in resolutions]
-            metrics["stft"] = sum(each[1:], each[0]) / len(each)
+            each = stft_distance(
+                batch["waveform"],
+                made,
+                windows=resolutions,
+                floor=_QUIET,
+                log_weight=math.log(10) / len(resolutions),
+                magnitude_weight=0.0,
+            )
+            metrics["stft"] = jnp.mean(each)
             value = value + resolution_weight * metrics["stft"]
         if params is None:
             return value, (metrics, extra)
@@ -120,20 +128,6 @@ def vocoder_losses(
         return value, (metrics, {**extra, DISCRIMINATOR: judged.extra})
 
     return Adversarial(made_by, discriminator_loss, generator_loss, adversary_start)
-
-
-def mel_distance(real: Array, made: Array, config: MelConfig) -> Array:
-    """Mean absolute difference of the log-mels of two waveforms (batch, time)."""
-    return jnp.mean(jnp.abs(log_mel(real, config) - log_mel(made, config)))
-
-
-def stft_distance(real: Array, made: Array, n_fft: int) -> Array:
-    """Mean absolute difference of the log-magnitudes of two waveforms (batch, time), by a quarter of n_fft apart."""
-
-    def log_magnitude(x: Array) -> Array:
-        return jnp.log(magnitude(*stft(x, n_fft, n_fft // 4), floor=_QUIET**2))
-
-    return jnp.mean(jnp.abs(log_magnitude(real) - log_magnitude(made)))
 
 
 def init_vocoder(key: Array, init: Callable[[Array], Any], config: WaveConfig = HIFIGAN) -> tuple[Any, Any]:

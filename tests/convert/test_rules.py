@@ -99,3 +99,23 @@ def test_scalars_stay_scalars_on_both_ways():
     assert tree["scale"].shape == () and tree["scale"] == np.float32(0.9)
     back = to_torch(tree, rules, {"scale_factor": ()})
     assert back["scale_factor"].shape == () and back["scale_factor"] == np.float32(0.9)
+
+
+def test_rows_of_a_stacked_leaf_come_from_a_key_each():
+    rules = (Rule(r"layers\.(\d+)\.weight", r"layers/kernel[\1]", linear), Rule(r"(\w+)\.weight", r"\1/kernel", linear))
+    rng = np.random.default_rng(1)
+    state = {f"layers.{i}.weight": rng.standard_normal((2, 3)).astype(np.float32) for i in range(11)}
+    state["out.weight"] = rng.standard_normal((4, 5)).astype(np.float32)
+    target = {"layers": {"kernel": np.zeros((11, 3, 2), np.float32)}, "out": {"kernel": np.zeros((5, 4), np.float32)}}
+    tree = convert(state, rules, target)
+    np.testing.assert_array_equal(tree["layers"]["kernel"][10], state["layers.10.weight"].T)
+    back = to_torch(tree, rules, {key: value.shape for key, value in state.items()})
+    assert back.keys() == state.keys()
+    for key, value in state.items():
+        np.testing.assert_array_equal(back[key], value)
+    del state["layers.4.weight"]
+    with pytest.raises(CheckpointError, match=r"nothing fills layers/kernel\[4\] \(3, 2\)"):
+        convert(state, rules, target)
+    target["layers"]["kernel"] = np.zeros((3, 3, 2), np.float32)
+    with pytest.raises(CheckpointError, match=r"layers.3.weight goes to layers/kernel\[3\], which the model does not"):
+        convert(state, rules, target)

@@ -1,21 +1,33 @@
 """Every golden case that is kept here: ours beside what the original code computed."""
 
+import importlib
+import pkgutil
 from pathlib import Path
 
 import pytest
 
+import tests.golden.cases as rooms
 from tests import parity
-from tests.golden.cases.unet import BY_HAND
+
+MODULES = [importlib.import_module(f"{rooms.__name__}.{module.name}") for module in pkgutil.iter_modules(rooms.__path__)]
+BY_HAND = {name for module in MODULES for name in getattr(module, "BY_HAND", ())}
 
 HERE = Path(__file__).parent
 FILES = sorted(path for path in HERE.glob("*/io*.npz") if path.parent.name not in BY_HAND)
 
-ROUNDED = {"flowsep_bigvgan": {"wav": 2.5e-4, "conv_post": 2.5e-4}}
+ROUNDED = {
+    "flowsep_bigvgan": {"wav": 2.5e-4, "conv_post": 2.5e-4},
+    "taae_small_dilated": dict.fromkeys(("pre_bottleneck", "recon", "pre_bottleneck_nowin", "recon_nowin"), 1e-3),
+}
 """Tensors that the original's own rounding keeps from the 1e-4 asked for, and what they are held to.
 
 BigVGAN's periodic activations magnify rounding at every layer. The original run in float64 is 1.6e-4 from the waveform
 stored, which is its float32; run again in float32 it is 1.2e-4 from it, and 1.8e-4 without oneDNN. Ours in float32 is
 1.0e-4 from the original in float64, and by that 1.9e-4 from the stored. In float64 both are the same: io_float64.npz.
+
+The dilated units of the small transformer autoencoder have snakes of random frequencies, after each other: ours in
+float64 is 4.1e-4 from the stored latents, and ours in float32 is 3.8e-4 from it, so 5.9e-4 from the stored; decoded
+from the same values, 4.4e-4, 4.5e-4 and 5.3e-4. What comes before the second block agrees to 5e-6.
 """
 
 

@@ -66,3 +66,34 @@ def test_attend_survives_a_row_without_keys_and_large_logits():
     x = jnp.full((1, 2, 1, 4), 100.0)
     nothing = attend(x, x, x, padding_bias(jnp.zeros((1, 2))))
     np.testing.assert_allclose(nothing, x)
+
+
+@pytest.mark.parametrize("queries", [5, 300])
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize(
+    ("reach", "start"), [((None, 0), 20), ((3, 4), 0), ((4, 0), 9), ((None, 2), 0), ((0, None), 0)]
+)
+def test_a_reach_hides_what_is_beyond_it(whole, queries, reach, start):
+    rng = np.random.default_rng(5)
+    query = jnp.asarray(rng.standard_normal((2, queries, 4, 8)), jnp.float32)
+    key, value = (jnp.asarray(rng.standard_normal((2, queries + 20, 2, 8)), jnp.float32) for _ in range(2))
+    given = rng.random((2, queries + 20)) < 0.7
+    given[:, start : start + queries] = True  # a row without keys is anybody's
+    distance = np.arange(queries + 20) - (start + np.arange(queries))[:, None]
+    seen = (distance >= -np.inf if reach[0] is None else distance >= -reach[0]) & (
+        distance <= np.inf if reach[1] is None else distance <= reach[1]
+    )
+
+    def plain(query, key, value):
+        logits = jnp.einsum("bqhd,bkhd->bhqk", query, jnp.repeat(key, 2, 2)) / np.sqrt(8)
+        weights = jax.nn.softmax(jnp.where(seen & given[:, None, None], logits, -np.inf))
+        return jnp.einsum("bhqk,bkhd->bqhd", weights, jnp.repeat(value, 2, 2))
+
+    def ours(query, key, value):
+        return attend(query, key, value, padding_bias(given), reach=reach, start=jnp.int32(start), whole=whole)
+
+    def slopes(f):
+        return jax.jit(jax.grad(lambda x: jnp.sum(jnp.sin(f(*x)))))((query, key, value))
+
+    np.testing.assert_allclose(jax.jit(ours)(query, key, value), plain(query, key, value), atol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), slopes(ours), slopes(plain))

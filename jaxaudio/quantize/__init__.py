@@ -1,0 +1,1 @@
+"""Quantisers: from continuous vectors to tokens and back, as pure functions."""

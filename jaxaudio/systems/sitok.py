@@ -1,0 +1,424 @@
+"""SiTok: speech as 12.5 tokens per second that text and sound can both be made of (arXiv:2602.06602, 2026).
+
+A causal Llama encodes four frames of a spectrogram at a time, a codebook of 65,536 entries names what it finds, and a
+second Llama turns noise into the spectrogram again. A third, small one reads the text off the tokens while they are
+trained, which keeps in them what was said. No code is published. From the paper: the spectrogram's rate and bands, the
+layers, widths and heads of the L model, the codebooks, the path of the flow, the CTC head and its weight, the shortcut
+and light-head variants. Inferred: everything whose docstring says so.
+"""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxaudio import samplers
+from jaxaudio.dsp import front_ends
+from jaxaudio.dsp.mel import MelConfig, log_mel
+from jaxaudio.errors import ConfigError, UsageError
+from jaxaudio.nn import llama, vocos
+from jaxaudio.nn import velocity as flow
+from jaxaudio.quantize import vq
+from jaxaudio.samplers.windows import windowed
+
+Params = Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """A SiTok without its vocoder.
+
+    Attributes:
+      front_end: the spectrogram; TaDiCodec's, inferred.
+      mean: of the log-mels; they are normalised.
+      variance: of the log-mels.
+      stack: frames per token.
+      width: channels of all stacks.
+      hidden: channels inside their perceptrons.
+      heads: of all stacks.
+      encoder_layers: of the encoder.
+      decoder_layers: of the decoder, with those of `once`.
+      reader_layers: of the network that reads the text.
+      books: codebooks per token. More than one quantise in turn what the ones before left, inferred.
+      size: entries of each.
+      dim: numbers of an entry.
+      labels: symbols of the text, of which 0 is CTC's blank; bytes, inferred. 0 for no reader.
+      slots: places for labels per token: text in letters can have more of them than 12.5 per second.
+      once: the first layers of the decoder, that hear the tokens alone and so run once for all steps (light head).
+      steps: whether the decoder is told the size of the step (shortcut model).
+      time_scale: of the decoder's time before its sines and cosines, inferred.
+      window: seconds that are decoded at once; longer sounds are in windows. Inferred.
+      overlap: seconds in which neighbouring windows fade into each other.
+      whole: see `llama.Config`.
+      remat: see `llama.Config`.
+      dtype: see `llama.Config`.
+    """
+
+    front_end: MelConfig = front_ends.TADICODEC_24K
+    mean: float = -4.92
+    variance: float = 8.14
+    stack: int = 4
+    width: int = 1536
+    hidden: int = 4096
+    heads: int = 16
+    encoder_layers: int = 16
+    decoder_layers: int = 16
+    reader_layers: int = 4
+    books: int = 1
+    size: int = 65536
+    dim: int = 32
+    labels: int = 257
+    slots: int = 1
+    once: int = 0
+    steps: bool = False
+    time_scale: float = 1000.0
+    window: float = 20.0
+    overlap: float = 2.0
+    whole: bool | None = None
+    remat: bool = False
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.once < self.decoder_layers:
+            raise ConfigError(f"{self.once} of {self.decoder_layers} layers cannot run once; leave one to iterate.")
+        if min(self.books, self.size, self.dim, self.stack) < 1:
+            raise ConfigError("A SiTok has at least one codebook with one entry of one number, and frames per token.")
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples per second."""
+        return self.front_end.sample_rate
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames of the spectrogram per second."""
+        return self.sample_rate / self.front_end.hop
+
+    @property
+    def token_rate(self) -> float:
+        """Tokens per second."""
+        return self.frame_rate / self.stack
+
+    @property
+    def encoder(self) -> llama.Config:
+        """The encoder's stack."""
+        return llama.Config(
+            width=self.width,
+            layers=self.encoder_layers,
+            heads=self.heads,
+            hidden=self.hidden,
+            whole=self.whole,
+            remat=self.remat,
+            dtype=self.dtype,
+        )
+
+    @property
+    def reader(self) -> llama.Config:
+        """The stack that reads the text."""
+        return dataclasses.replace(self.encoder, layers=self.reader_layers)
+
+    @property
+    def decoder(self) -> flow.Config:
+        """The decoder; it is told the entries as they are, `dim` numbers. Inferred: so all four sizes fit."""
+        layers = self.decoder_layers - self.once
+        stack = dataclasses.replace(self.encoder, layers=layers, causal=False, norm="adaptive")
+        return flow.Config(
+            stack=stack,
+            channels=self.front_end.n_mels,
+            told=self.dim,
+            time_scale=self.time_scale,
+            steps=self.steps,
+            once=self.once,
+        )
+
+
+SITOK_L = Config()
+"""The default of the paper, 200 bits per second. Ours has 1.12 G parameters, as quoted."""
+
+SITOK_S = Config(encoder_layers=8, decoder_layers=8)
+"""The paper quotes 0.63 G; that the sizes differ in depth alone is inferred, from all four coming out as quoted."""
+
+SITOK_B = Config(encoder_layers=12, decoder_layers=12)
+"""Quoted with 0.88 G; see `SITOK_S`."""
+
+SITOK_XL = Config(encoder_layers=24, decoder_layers=24)
+"""Quoted with 1.61 G; see `SITOK_S`."""
+
+SITOK_L4 = Config(books=4, size=2**14)
+"""The variant with four codebooks, 700 bits per second; their size is inferred from that."""
+
+SITOK_LIGHT = Config(once=12)
+"""The variant whose first twelve decoder layers run once, and the last four for every step."""
+
+MINI = Config(
+    front_end=MelConfig(
+        sample_rate=16000,
+        n_fft=1280,
+        hop=320,
+        n_mels=80,
+        center=False,
+        pad=(1280 - 320) // 2,
+        power=1,
+        epsilon=1e-9,
+        log="ln",
+        floor=1e-5,
+    ),
+    width=160,
+    hidden=432,
+    heads=4,
+    encoder_layers=3,
+    decoder_layers=5,
+    reader_layers=1,
+    size=4096,
+    dim=16,
+    labels=32,
+    slots=2,
+    window=10.0,
+    overlap=1.0,
+)
+"""Small enough to train on two cores: 150 bits per second at 16 kHz."""
+
+
+def init(key: Array, config: Config) -> Params:
+    """Random {"params": {"encoder", "decoder", "reader"}, "codebooks"}; use `jax.eval_shape` for the shapes alone.
+
+    The first training step fills the codebooks with what the encoder says then.
+    """
+    keys = jax.random.split(key, 8)
+    c, width = config, config.width
+
+    def linear(key: Array, inputs: int, outputs: int) -> Params:
+        return nn.Dense(outputs).init(key, jnp.zeros((1, inputs)))["params"]
+
+    params = {
+        "encoder": {
+            "in_linear": linear(keys[0], c.stack * c.front_end.n_mels, width),
+            "stack": llama.init(keys[1], c.encoder),
+            "out_linear": linear(keys[2], width, c.dim),
+        },
+        "decoder": flow.init(keys[3], c.decoder),
+    }
+    if c.labels:
+        params["reader"] = {
+            "in_linear": linear(keys[4], c.dim, width),
+            "stack": llama.init(keys[5], c.reader),
+            "out_linear": linear(keys[6], width, c.slots * c.labels),
+        }
+    shape = (c.books, c.size, c.dim)
+    books = {"codebook": jax.random.normal(keys[7], shape), "counts": jnp.zeros(shape[:2]), "sums": jnp.zeros(shape)}
+    return {"params": params, "codebooks": books}
+
+
+def mel(config: Config, waveform: Array) -> Array:
+    """Normalised log-mels of waveforms (batch, samples): (batch, samples // hop, mels)."""
+    return (log_mel(waveform, config.front_end) - config.mean) / config.variance**0.5
+
+
+def waveform(params: Params, vocoder: vocos.Config, config: Config, mel: Array) -> Array:
+    """What a vocoder of natural log-mels makes of normalised ones (batch, frames, mels): (batch, samples)."""
+    return vocos.generate(params, vocoder, mel * config.variance**0.5 + config.mean)
+
+
+def real(frames: Array | None, mel: Array) -> Array:
+    """(batch, frames) whether a frame of `mel` is one of the item's first so many; all of them for None."""
+    every = jnp.arange(mel.shape[1])
+    return jnp.ones(mel.shape[:2], bool) if frames is None else every < jnp.asarray(frames)[:, None]
+
+
+def encode(params: Params, config: Config, mel: Array, frames: Array | None = None) -> Array:
+    """Tokens of spectrograms. A token hears no frame after its own.
+
+    Args:
+      params: of `init`, trained.
+      config: that they belong to.
+      mel: (batch, frames, mels) of `mel`.
+      frames: (batch,) int, how many are real; what follows is not heard. A token that they fill in part hears zeros.
+
+    Returns:
+      (batch, tokens) int32, or (batch, tokens, books) if there are several; 0 to size - 1, and 0 past an item's end.
+    """
+    return analysis(params, config, mel, frames)["codes"]
+
+
+def analysis(params: Params, config: Config, mel: Array, frames: Array | None = None) -> dict[str, Array]:
+    """Like `encode`, but everything on the way.
+
+    Returns:
+      {"continuous": (batch, tokens, dim) of the encoder; "rests": (books, batch, tokens, dim) what each codebook was
+      to quantise; "z": (batch, tokens, dim) the sum of their entries, through which gradients pass; "codes"}.
+    """
+    mel = jnp.where(real(frames, mel)[..., None], mel, 0)
+    p = params["params"]["encoder"]
+    y = llama.apply(p["stack"], config.encoder, llama.project(p["in_linear"], stacked(config, mel)))
+    continuous = llama.project(p["out_linear"], y)
+    made = quantized(params, config, continuous)
+    if frames is not None:
+        done = jnp.arange(continuous.shape[1]) >= -(-jnp.asarray(frames)[:, None] // config.stack)
+        made["codes"] = jnp.where(done if config.books == 1 else done[..., None], 0, made["codes"])
+    return {"continuous": continuous, **made}
+
+
+def stacked(config: Config, mel: Array) -> Array:
+    """What the encoder takes at once: (batch, frames, mels) -> (batch, tokens, stack * mels), zeros after the end."""
+    batch, frames, mels = mel.shape
+    mel = jnp.pad(mel, ((0, 0), (0, -frames % config.stack), (0, 0)))
+    return mel.reshape(batch, -1, config.stack * mels)
+
+
+def quantized(params: Params, config: Config, x: Array) -> dict[str, Array]:
+    """The "rests", "z" and "codes" of `analysis` for what the encoder said, (batch, tokens, dim)."""
+    rest, rests, codes = x.astype(jnp.promote_types(x.dtype, jnp.float32)), [], []
+    for book in range(config.books):
+        rows = params["codebooks"]["codebook"][book]
+        rests.append(rest)
+        codes.append(vq.nearest(rest, rows))
+        rest = rest - vq.lookup(rows, codes[-1])
+    named = codes[0] if config.books == 1 else jnp.stack(codes, -1)
+    return {"rests": jnp.stack(rests), "z": vq.straight_through(x, lookup(params, config, named)), "codes": named}
+
+
+def lookup(params: Params, config: Config, codes: Array) -> Array:
+    """The numbers (batch, tokens, dim) that codes (batch, tokens[, books]) stand for.
+
+    Raises:
+      UsageError: codes of another number of codebooks.
+    """
+    codes = codes[..., None] if config.books == 1 and codes.ndim == 2 else codes
+    if codes.ndim != 3 or codes.shape[-1] != config.books:
+        raise UsageError(f"This SiTok has {config.books} codebooks: codes of shape {codes.shape} are not its own.")
+    rows = [vq.lookup(params["codebooks"]["codebook"][i], codes[..., i]) for i in range(config.books)]
+    return sum(rows[1:], rows[0])
+
+
+def read(params: Params, config: Config, z: Array) -> Array:
+    """CTC logits (batch, tokens * slots, labels) of quantised vectors z (batch, tokens, dim)."""
+    p = params["params"]["reader"]
+    y = llama.project(p["out_linear"], llama.apply(p["stack"], config.reader, llama.project(p["in_linear"], z)))
+    return y.reshape(z.shape[0], -1, config.labels)
+
+
+def heard(params: Params, config: Config, z: Array, mask: Array) -> flow.Context:
+    """What the decoder works out of tokens before there is any noise.
+
+    Args:
+      params: of `init`, trained.
+      config: that they belong to.
+      z: (batch, tokens, dim) of `lookup` or `analysis`; zeros for no tokens, as guidance needs.
+      mask: (batch, frames) whether a frame is real; they are at most tokens * stack.
+    """
+    told = jnp.repeat(z, config.stack, 1)[:, : mask.shape[1]]
+    return flow.context(params["params"]["decoder"], config.decoder, told, mask=mask)
+
+
+def velocity(
+    params: Params, config: Config, x: Array, t: Array, context: flow.Context, step: Array | None = None
+) -> Array:
+    """Where x (batch, frames, mels) moves at t in [0, 1], from noise to data.
+
+    Args:
+      params: of `init`, trained.
+      config: that they belong to.
+      x: t * mel + (1 - t) * noise.
+      t: scalar or (batch,).
+      context: of `heard`.
+      step: size of the step, scalar or (batch,), for shortcut models; 0 by default.
+    """
+    return flow.velocity(params["params"]["decoder"], config.decoder, x, t, context, step)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How a spectrogram is sampled; hashable, so that it can be a static argument.
+
+    Attributes:
+      steps: how many; see `samplers.evaluations` for what they cost.
+      solver: a name of `samplers.SOLVERS` that is defined for flows; "shortcut" for models that are told the step.
+      guidance: strength of classifier-free guidance against no tokens; 1 for none.
+      rescale: how much of the deviation that guidance adds is taken back.
+      shift: above 1 for more steps near the noise.
+    """
+
+    steps: int = 16
+    solver: str = "flow-euler"
+    guidance: float = 1.0
+    rescale: float = 0.0
+    shift: float = 1.0
+
+
+def decode(
+    params: Params,
+    config: Config,
+    codes: Array,
+    key: Array | None = None,
+    *,
+    sampling: Sampling = Sampling(),
+    frames: Array | None = None,
+    noise: Array | None = None,
+    items: Array | None = None,
+    **options: Any,
+) -> Any:
+    """Makes spectrograms of tokens.
+
+    Args:
+      params: of `init`, trained.
+      config: that they belong to.
+      codes: (batch, tokens[, books]) of `encode`.
+      key: decides the noise; each item's follows from it and the item's number alone.
+      sampling: how.
+      frames: (batch,) int, how many each item has; tokens * stack by default. The others of a batch do not matter to
+        an item, unless the longest needs more than one window.
+      noise: in the place of the key's, (batch, tokens * stack, mels).
+      items: (batch,) numbers of the items, where the batch is part of a larger one.
+      **options: `trajectory` or `progress` of `samplers.sample`.
+
+    Returns:
+      (batch, tokens * stack, mels), normalised; zeros past an item's end. With what `trajectory` asks for.
+
+    Raises:
+      UsageError: neither key nor noise, or the solver "shortcut" for a decoder that is not told steps.
+    """
+    told_step = sampling.solver == "shortcut"
+    if told_step and not config.steps:
+        raise UsageError("This decoder is not told step sizes: take 'flow-euler', or a model with `steps`.")
+    shape = (codes.shape[0], codes.shape[1] * config.stack, config.front_end.n_mels)
+    if noise is None:
+        if key is None:
+            raise UsageError("Sampling draws noise: give it a key, jax.random.key(seed).")
+        noise = samplers.item_noise(key, shape, items=items)
+    mask = real(frames, noise)
+    z = lookup(params, config, codes)
+    towards, away = (heard(params, config, told, mask).frames for told in (z, jnp.zeros_like(z)))
+    size, overlap = (round(seconds * config.frame_rate) for seconds in (config.window, config.overlap))
+
+    def predict(x: Array, t: Array, step: Array | None = None) -> Array:
+        def network(x: Array, t: Array, told: tuple[Array, Array]) -> Array:
+            return -velocity(params, config, x, t, flow.Context(*told), step)  # samplers count towards the noise
+
+        def guided(x: Array, t: Array, towards: Array, away: Array, mask: Array) -> Array:
+            conditions = (towards, mask), (away, mask)
+            return samplers.classifier_free(network, *conditions, sampling.guidance, rescale=sampling.rescale)(x, t)
+
+        return windowed(guided, shape[1], size, overlap, towards, away, mask)(x, t)
+
+    grid = samplers.flow(sampling.steps, shift=sampling.shift, reverse=True)
+    made = samplers.sample(
+        predict, noise, grid, key, solver=sampling.solver, prediction="velocity", items=items, **options
+    )
+    if options.get("trajectory"):
+        return made[0] * mask[..., None], made[1]
+    return made * mask[..., None]
+
+
+def with_steps(params: Params, config: Config, key: Array) -> tuple[Params, Config]:
+    """A trained model as one that is told step sizes, which changes nothing until it is trained as such.
+
+    Returns:
+      (params, config), for `sitok_training.shortcut_loss`.
+    """
+    told = dataclasses.replace(config, steps=True)
+    fresh = flow.init(key, told.decoder)["step_size_mlp"]
+    tree = params["params"]
+    return {**params, "params": {**tree, "decoder": {**tree["decoder"], "step_size_mlp": fresh}}}, told

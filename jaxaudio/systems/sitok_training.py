@@ -1,0 +1,247 @@
+"""What SiTok is trained on: the whole, then the decoder alone, then as a shortcut model."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxaudio.errors import ConfigError
+from jaxaudio.quantize import vq
+from jaxaudio.samplers import self_consistency
+from jaxaudio.samplers.guidance import classifier_free, dropped
+from jaxaudio.samplers.objectives import flow_point, item_normal, item_streams
+from jaxaudio.systems import sitok
+from jaxaudio.systems.sitok import Config
+from jaxaudio.text.ctc import ctc_loss
+
+Params = Any
+Batch = dict[str, Any]
+Result = tuple[Array, tuple[dict[str, Array], Params]]
+
+FINEST = 7
+"""Shortcut models are trained on steps of 1 / 2^7 to 1, as published for images; inferred for SiTok."""
+
+
+def prepared(config: Config, batch: Batch) -> Batch:
+    """The batch with "mel" (batch, frames, mels) of `sitok.mel`, and "frames" (batch,), how many of them are real.
+
+    Args:
+      config: of the system.
+      batch: both, or "waveform" (batch, samples) and "length" (batch,), the samples of it that are sound. Without
+        "frames" or "length" everything counts.
+    """
+    if "mel" in batch:
+        return batch
+    made = {**batch, "mel": sitok.mel(config, batch["waveform"])}
+    if "length" in batch:
+        made["frames"] = jnp.minimum(-(-batch["length"] // config.front_end.hop), made["mel"].shape[1])
+    return made
+
+
+def loss(
+    params: Params,
+    extra: Params,
+    batch: Batch,
+    key: Array,
+    frozen: Params = None,
+    *,
+    config: Config,
+    drop: float = 0.1,
+    ctc_weight: float = 0.1,
+    commitment: float = 0.25,
+    decay: float = 0.99,
+    revive: float = 0.1,
+    axis_name: str | None = None,
+) -> Result:
+    """The whole system: flow matching, the text, and vectors that stay by their entries, which follow them.
+
+    Args:
+      params: {"encoder", "decoder", "reader"}.
+      extra: {"codebooks"}, moved towards the vectors of this batch.
+      batch: what `prepared` takes; "labels" (batch, n) int from 1 and "label_length" (batch,), where the text is
+        known; "index" (batch,) each item's number, by which its time, noise and fate are drawn.
+      key: of this step.
+      frozen: not used.
+      config: of the whole system.
+      drop: probability that the decoder is told no tokens, which guidance needs. The paper drops them when it refines
+        the decoder.
+      ctc_weight: of the text; an item whose labels do not fit its tokens counts nothing.
+      commitment: weight of the vectors' distance from their entries; inferred.
+      decay: weight of the past in the codebooks; inferred.
+      revive: entries that are chosen less often than this share of the mean start again at one of the vectors;
+        inferred.
+      axis_name: the mapped axis under `jax.pmap`.
+
+    Returns:
+      (loss, (metrics, extra)), a mean over items.
+    """
+    variables, batch = {"params": params, **extra}, prepared(config, batch)
+    made = sitok.analysis(variables, config, batch["mel"], batch.get("frames"))
+    said = _tokens_real(config, batch)
+    flow = _flow_losses(variables, config, made["z"], batch, key, drop)
+    apart = jnp.mean(jnp.square(made["continuous"] - jax.lax.stop_gradient(made["z"])), -1)
+    apart = _item_means(apart, said)
+    metrics = {"flow_loss": jnp.mean(flow), "commitment": jnp.mean(apart)}
+    each = flow + commitment * apart
+    if config.labels and "labels" in batch:
+        logits, spoken = sitok.read(variables, config, made["z"]), batch["label_length"]
+        text = ctc_loss(logits, jnp.sum(said, 1) * config.slots, batch["labels"], spoken) / jnp.maximum(spoken, 1)
+        metrics["ctc_loss"] = jnp.mean(text)
+        each = each + ctc_weight * text
+    books = _moved(extra["codebooks"], config, made, said, key, decay, revive, axis_name)
+    codes = made["codes"] if config.books == 1 else made["codes"][..., 0]
+    metrics["perplexity"] = vq.perplexity(codes, config.size)
+    return jnp.mean(each), (metrics, {**extra, "codebooks": books})
+
+
+def decoder_loss(
+    params: Params,
+    extra: Params,
+    batch: Batch,
+    key: Array,
+    frozen: Params,
+    *,
+    config: Config,
+    drop: float = 0.1,
+) -> Result:
+    """The decoder's flow alone, on tokens that stay what they are.
+
+    Args:
+      params: {"decoder"}.
+      extra: {}.
+      batch: as in `loss`, with "codes" of `sitok.encode` or without.
+      key: of this step.
+      frozen: the trained system, of whose decoder nothing is used.
+      config: of the whole system.
+      drop: as in `loss`.
+
+    Returns:
+      (loss, (metrics, extra)), a mean over items.
+    """
+    batch = prepared(config, batch)
+    variables, z = _told(params, frozen, config, batch)
+    value = jnp.mean(_flow_losses(variables, config, z, batch, key, drop))
+    return value, ({"flow_loss": value}, extra)
+
+
+def shortcut_loss(
+    params: Params,
+    extra: Params,
+    batch: Batch,
+    key: Array,
+    frozen: Params,
+    *,
+    config: Config,
+    drop: float = 0.1,
+    every: int = 4,
+    guidance: float = 1.0,
+) -> Result:
+    """`decoder_loss`, and that one step says what two of half the size lead to (Frans et al., 2025).
+
+    The network is told a step of 0 where it learns the flow, and where it takes the smallest steps as its own teacher.
+
+    Args:
+      params: {"decoder"} of a model with `config.steps`, see `sitok.with_steps`.
+      extra: {}.
+      batch: as in `decoder_loss`.
+      key: of this step.
+      frozen: as in `decoder_loss`.
+      config: of the whole system.
+      drop: as in `loss`.
+      every: of so many items one learns from two steps, which cost three evaluations more; published as 4 to 8.
+      guidance: of the teacher's smallest steps; larger ones learn it from those.
+
+    Returns:
+      (loss, (metrics, extra)), the sum of both means.
+
+    Raises:
+      ConfigError: a model that is not told steps.
+    """
+    if not config.steps:
+        raise ConfigError("This decoder is not told step sizes; begin with `sitok.with_steps`.")
+    batch = prepared(config, batch)
+    variables, z = _told(params, frozen, config, batch)
+    flow = jnp.mean(_flow_losses(variables, config, z, batch, key, drop))
+    # Strided, so that each of the devices that share the batch has some.
+    part = jax.tree.map(lambda x: x[::every], {**batch, "z": z})
+    data, mask = part["mel"], sitok.real(part.get("frames"), part["mel"])
+    streams = item_streams(jax.random.fold_in(key, 1), part["index"], 2)
+    noise = item_normal(streams[:, 0], data)
+    t, half = self_consistency.draw_times(streams[:, 1], FINEST)
+    smallest = half <= 2.0**-FINEST
+    towards, away = (sitok.heard(variables, config, told, mask) for told in (part["z"], jnp.zeros_like(part["z"])))
+
+    def network(x: Array, t: Array, context: Any, step: Array) -> Array:
+        return sitok.velocity(variables, config, x, t, context, step)
+
+    def teacher(x: Array, t: Array, half: Array) -> Array:
+        step = jnp.where(smallest, 0, half)
+        if guidance == 1:
+            return network(x, t, towards, step)
+        strength = jnp.where(smallest, guidance, 1.0)[:, None, None]
+
+        def both(x: Array, t: Array, context: Any) -> Array:
+            return network(x, jnp.tile(t, 2), context, jnp.tile(step, 2))
+
+        return classifier_free(both, towards, away, strength)(x, t)
+
+    goal = self_consistency.target(teacher, data, noise, t, half)
+    error = jnp.square(network(goal.x, t, towards, 2 * half) - goal.velocity)
+    consistency = jnp.mean(_item_means(jnp.mean(error, -1), mask))
+    return flow + consistency, ({"flow_loss": flow, "consistency_loss": consistency}, extra)
+
+
+def _told(params: Params, frozen: Params, config: Config, batch: Batch) -> tuple[Params, Array]:
+    """The whole system with the trained decoder, and the entries that the decoder is told."""
+    variables = {**frozen, "params": {**frozen["params"], **params}}
+    codes = batch["codes"] if "codes" in batch else sitok.encode(frozen, config, batch["mel"], batch.get("frames"))
+    return variables, jax.lax.stop_gradient(sitok.lookup(variables, config, codes))
+
+
+def _tokens_real(config: Config, batch: Batch) -> Array:
+    """(batch, tokens) whether any of a token's frames is real."""
+    return sitok.real(batch.get("frames"), batch["mel"])[:, :: config.stack]
+
+
+def _flow_losses(variables: Params, config: Config, z: Array, batch: Batch, key: Array, drop: float) -> Array:
+    """(batch,) mean squared error of the velocity over the real frames."""
+    data = batch["mel"]
+    mask = sitok.real(batch.get("frames"), data)
+    streams = item_streams(key, batch["index"], 3)
+    noise = item_normal(streams[:, 0], data)
+    t = jax.vmap(lambda k: jax.random.uniform(k, (), data.dtype))(streams[:, 1])
+    z = dropped(streams[:, 2], drop, z, jnp.zeros_like(z))
+    x, goal = flow_point(data, noise, t, 0.0)
+    moved = sitok.velocity(variables, config, x, t, sitok.heard(variables, config, z, mask))
+    return _item_means(jnp.mean(jnp.square(moved - goal), -1), mask)
+
+
+def _item_means(x: Array, mask: Array) -> Array:
+    """(batch, time) -> (batch,) means over what is real."""
+    return jnp.sum(jnp.where(mask, x, 0), 1) / jnp.maximum(jnp.sum(mask, 1), 1)
+
+
+def _moved(
+    books: Params,
+    config: Config,
+    made: dict[str, Array],
+    said: Array,
+    key: Array,
+    decay: float,
+    revive: float,
+    axis_name: str | None,
+) -> Params:
+    """The codebooks after this step."""
+    codes = made["codes"][..., None] if config.books == 1 else made["codes"]
+    total = said.size if axis_name is None else said.size * jax.lax.psum(1, axis_name)
+    states = []
+    for i in range(config.books):
+        # What is past an item's end chooses no entry, and nothing is revived to it.
+        chosen = jnp.where(said, codes[..., i], config.size)
+        x = jnp.where(said[..., None], made["rests"][i], made["rests"][i][:, :1])
+        state = vq.EmaState(*(books[name][i] for name in vq.EmaState._fields))
+        draw = jax.random.fold_in(jax.random.fold_in(key, 2), i)
+        below = revive * total / config.size
+        states.append(vq.ema_update(state, x, chosen, draw, decay=decay, revive_below=below, axis_name=axis_name))
+    return {name: jnp.stack([getattr(state, name) for state in states]) for name in vq.EmaState._fields}

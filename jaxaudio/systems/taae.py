@@ -1,0 +1,329 @@
+"""Transformer autoencoder for speech at a few hundred bits per second (Parker et al., 2024, arXiv:2411.19842).
+
+Also known as TAAE and as Stable Codec. Speech is cut into patches, transformers that see a window around each of them
+halve the rate to 25 steps per second, and a step is six numbers, each of a few levels: `jaxaudio.quantize.fsq`.
+"""
+
+import dataclasses
+import math
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxaudio.convert.rules import Rule, conv1d, conv_transpose1d, linear, prefixed
+from jaxaudio.errors import AudioError, ConfigError, UsageError
+from jaxaudio.nn import weight_norm
+from jaxaudio.quantize import fsq
+from jaxaudio.quantize.fsq import FSQ
+from jaxaudio.systems.taae_blocks import LAYER_WEIGHTS, Block,  activation, block_weights, convolution
+
+Params = Any
+
+_HIDDEN = 256  # of the head that reads phonemes
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Shape of a transformer autoencoder.
+
+    Attributes:
+      sample_rate: samples per second.
+      patch: samples that are one position at the highest rate.
+      channels: width of the first convolution.
+      multiples: of `channels`, the width of each level.
+      strides: positions of a level that become one of the next.
+      depths: transformers of each level of the encoder; the decoder's are the same, from behind.
+      levels: of the quantiser that it is trained with, one number for each channel of a latent.
+      head_dim: of the attention; divides every width.
+      window: positions (left, right) that attention sees beside its own; None for all.
+      feed_forward: width of the perceptrons over that of the level.
+      snake: SnakeBeta before changes of rate.
+      dilated: dilated convolutions at every level.
+      causal: convolutions see the past alone; attention does where the window says so.
+      phonemes: classes of the head for connectionist temporal classification, the blank among them; 0 for no head.
+      loudness: LUFS that speech is brought to before it is encoded; nothing here does so by itself.
+      remat: compute transformers again for gradients: less memory, a third more time.
+      dtype: compute dtype, "float32" or "bfloat16"; norms, softmax, latents and waveforms are float32.
+    """
+
+    sample_rate: int = 16000
+    patch: int = 320
+    channels: int = 1024
+    multiples: tuple[int, ...] = (1, 1)
+    strides: tuple[int, ...] = (1, 2)
+    depths: tuple[int, ...] = (8, 20)
+    levels: tuple[int, ...] = fsq.STABLE_CODEC.levels
+    head_dim: int = 128
+    window: tuple[int, int] | None = (63, 64)
+    feed_forward: int = 4
+    snake: bool = False
+    dilated: bool = False
+    causal: bool = False
+    phonemes: int = 0
+    loudness: float = -20.0
+    remat: bool = False
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if not len(self.multiples) == len(self.strides) == len(self.depths) > 0:
+            raise ConfigError("multiples, strides and depths have one number for each level, at least one of them.")
+        if any(self.channels * multiple % self.head_dim for multiple in self.multiples):
+            raise ConfigError(f"every width must be a multiple of head_dim={self.head_dim}.")
+
+    @property
+    def hop(self) -> int:
+        """Samples per step of tokens."""
+        return self.patch * math.prod(self.strides)
+
+    @property
+    def steps_per_second(self) -> float:
+        """Steps of tokens per second."""
+        return self.sample_rate / self.hop
+
+
+STABLE_CODEC = Config()
+"""Stable Codec (953 M parameters), reconstructed: its configuration is not public. These are the numbers of the paper
+where it gives them, and they have the published number of parameters; whether it has snakes is not known."""
+
+STABLE_CODEC_CAUSAL = Config(causal=True, window=(127, 0))
+"""The same with as many positions in the window, all of them past. The paper has a causal model, whose code and
+weights are not public; that convolutions are causal too is our choice."""
+
+MINI = Config(channels=192, head_dim=64, depths=(1, 2), window=(31, 32), feed_forward=2, snake=True)
+"""3.2 M parameters, small enough to train on two cores; its tokens are those of the published model."""
+
+
+class _Encoder(nn.Module):
+    config: Config
+
+    @nn.compact
+    def __call__(self, x: Array) -> dict[str, Array]:
+        c, count = self.config, len(self.config.strides)
+        x = convolution(x, c.channels * c.multiples[0], 7, causal=c.causal, name="layers_0")
+        made = {"layers_0": x}
+        for i, multiple in enumerate(c.multiples):
+            x = made[f"layers_{i + 1}"] = _block(c, "encoder", i, c.channels * multiple)(x)
+        x = activation(c.snake, f"layers_{count + 1}")(x)
+        x = convolution(x, len(c.levels), 3, causal=c.causal, name=f"layers_{count + 2}")
+        return {**made, "latents": x.astype(jnp.promote_types(x.dtype, jnp.float32))}
+
+
+class _Decoder(nn.Module):
+    config: Config
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        c, count = self.config, len(self.config.strides)
+        x = convolution(x, c.channels * c.multiples[-1], 3, causal=c.causal, name="layers_0")
+        for i in reversed(range(count)):
+            x = _block(c, "decoder", i, c.channels * c.multiples[max(i - 1, 0)])(x)
+        x = activation(c.snake, f"layers_{count + 1}")(x)
+        x = convolution(x, c.patch, 7, causal=c.causal, bias=False, name=f"layers_{count + 2}")
+        return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _block(config: Config, kind: Literal["encoder", "decoder"], level: int, features: int) -> Block:
+    c = config
+    return Block(
+        kind,
+        features,
+        c.strides[level],
+        c.depths[level],
+        c.snake,
+        c.dilated,
+        c.causal,
+        c.head_dim,
+        c.window,
+        c.feed_forward,
+        c.remat,
+        name=f"layers_{level + 1 if kind == 'encoder' else len(c.strides) - level}",
+    )
+
+
+class _Head(nn.Module):
+    classes: int
+
+    @nn.compact
+    def __call__(self, latents: Array) -> Array:
+        x = jnp.tanh(latents)
+        for i, features in ((1, _HIDDEN), (3, _HIDDEN), (5, self.classes)):
+            x = nn.Dense(features, name=f"proj_head_{i}")(nn.relu(x) if i > 1 else x)
+        return x
+
+
+def init(key: Array, config: Config) -> Params:
+    """Random variables {"params": {"encoder", "decoder"[, "head"]}}; under `jax.eval_shape`, their shapes at no cost."""
+    encoder, decoder, head = jax.random.split(key, 3)
+    patches, latents = jnp.zeros((1, math.prod(config.strides), config.patch)), jnp.zeros((1, 1, len(config.levels)))
+    params = {
+        "encoder": _Encoder(config).init(encoder, patches)["params"],
+        "decoder": _Decoder(config).init(decoder, latents)["params"],
+    }
+    if config.phonemes:
+        params["head"] = _Head(config.phonemes).init(head, latents)["params"]
+    return {"params": params}
+
+
+def quantizer(config: Config, preset: str | None = None) -> FSQ:
+    """The one that the model is trained with, or one of `fsq.PRESETS`, into which latents can be cut as well.
+
+    Raises:
+      UsageError: an unknown preset, or one of another number of channels.
+    """
+    if preset is None:
+        return FSQ(levels=config.levels)
+    if preset not in fsq.PRESETS or len(fsq.PRESETS[preset].levels) != len(config.levels):
+        known = [name for name, q in fsq.PRESETS.items() if len(q.levels) == len(config.levels)]
+        raise UsageError(f"latents of {len(config.levels)} channels have no preset {preset!r}; there is {known}.")
+    return fsq.PRESETS[preset]
+
+
+def bits_per_second(config: Config, preset: str | None = None) -> float:
+    """What the tokens cost if all of them are equally likely."""
+    return fsq.bits_per_second(quantizer(config, preset), config.steps_per_second)
+
+
+def encode(params: Params, config: Config, audio: Array) -> Array:
+    """Makes latents of waveforms.
+
+    Args:
+      params: of `init` or of a converted checkpoint.
+      config: that they belong to.
+      audio: (batch, samples), padded with zeros to whole steps.
+
+    Returns:
+      (batch, ceil(samples / config.hop), channels) unbounded; `fsq` bounds and rounds them.
+
+    Raises:
+      AudioError: an array of another shape, or without samples.
+    """
+    return intermediates(params, config, audio)["latents"]
+
+
+def intermediates(params: Params, config: Config, audio: Array) -> dict[str, Array]:
+    """Like `encode`, but returns {"patches", "layers_0" (first convolution), "layers_1" ... (levels), "latents"}."""
+    if audio.ndim != 2 or audio.shape[1] == 0:
+        raise AudioError(f"audio is (batch, samples), with at least one sample, not {audio.shape}.")
+    patches = jnp.pad(audio, ((0, 0), (0, -audio.shape[1] % config.hop))).reshape(len(audio), -1, config.patch)
+    made = _Encoder(config).apply({"params": params["params"]["encoder"]}, _cast(patches, config))
+    return {"patches": patches, **made}
+
+
+def decode(params: Params, config: Config, values: Array, length: int | None = None) -> Array:
+    """Makes waveforms of quantised latents.
+
+    Args:
+      params: of `init` or of a converted checkpoint.
+      config: that they belong to.
+      values: (batch, steps, channels) of `fsq.decode`, `fsq.quantize` or `fsq.dither`.
+      length: samples of the waveforms, at most steps * config.hop; all by default.
+
+    Returns:
+      (batch, length); nothing keeps it within (-1, 1).
+
+    Raises:
+      UsageError: more samples than the steps hold.
+    """
+    whole = values.shape[1] * config.hop
+    if length is not None and length > whole:
+        raise UsageError(f"{values.shape[1]} steps are {whole} samples, not {length}.")
+    patches = _Decoder(config).apply({"params": params["params"]["decoder"]}, _cast(values, config))
+    return patches.reshape(len(values), whole)[:, :length]
+
+
+def tokens(params: Params, config: Config, audio: Array, preset: str | None = None) -> Array:
+    """Waveforms (batch, samples) -> (batch, steps, n) int32; `n` is 1, or what the preset says."""
+    return fsq.encode(encode(params, config, audio), quantizer(config, preset))
+
+
+def detokenise(
+    params: Params, config: Config, tokens: Array, preset: str | None = None, length: int | None = None
+) -> Array:
+    """Tokens (batch, steps, n) -> waveforms (batch, length); see `tokens` and `decode`.
+
+    Raises:
+      UsageError: another number of tokens per step than the preset has.
+    """
+    chosen = quantizer(config, preset)
+    if tokens.ndim != 3 or tokens.shape[-1] != chosen.stages:
+        raise UsageError(f"tokens are (batch, steps, {chosen.stages}) here, not {tokens.shape}; is the preset theirs?")
+    return decode(params, config, fsq.decode(tokens, chosen), length)
+
+
+def reconstruct(params: Params, config: Config, audio: Array, preset: str | None = None) -> Array:
+    """What is left of waveforms (batch, samples), at their length, when they have been tokens."""
+    return detokenise(params, config, tokens(params, config, audio, preset), preset, audio.shape[1])
+
+
+def forward(
+    params: Params, config: Config, audio: Array, key: Array, *, keep: float = 0.5, items: Array | None = None
+) -> tuple[Array, Array, Array]:
+    """The pass of training, in which noise stands for rounding; see `fsq.dither`.
+
+    Args:
+      params: of `init`.
+      config: that they belong to.
+      audio: (batch, samples).
+      key: of this step.
+      keep: see `fsq.dither`.
+      items: see `fsq.dither`.
+
+    Returns:
+      waveforms of the shape of `audio`, latents of `encode`, and the values that were decoded.
+    """
+    latents = encode(params, config, audio)
+    values = fsq.dither(key, latents, quantizer(config), keep=keep, items=items)
+    return decode(params, config, values, audio.shape[1]), latents, values
+
+
+def phonemes(params: Params, config: Config, latents: Array) -> Array:
+    """Scores (batch, steps, config.phonemes) of phonemes, the blank last, in latents of `encode`.
+
+    The published head is trained with them and left out of the published weights.
+    """
+    if not config.phonemes:
+        raise ConfigError("this configuration has no head for phonemes; give it `phonemes` classes.")
+    return _Head(config.phonemes).apply({"params": params["params"]["head"]}, latents)
+
+
+def weight_normed(params: Params) -> Params:
+    """The tree with directions and lengths for the kernels of convolutions, as the published code trains them.
+
+    `nn.weight_norm.fuse` makes it one that the functions here take; `WEIGHT_NORM_WEIGHTS` converts into it.
+    """
+
+    def of(node: Any, path: str) -> Any:
+        if getattr(node.get("kernel"), "ndim", 0) == 3:
+            return weight_norm.split(node, r"params/decoder/layers_\d+/layers_2", path)
+        return {name: of(x, f"{path}/{name}" if path else name) if isinstance(x, dict) else x for name, x in node.items()}
+
+    return of(params, "")
+
+
+def _cast(x: Array, config: Config) -> Array:
+    return x.astype(config.dtype) if config.dtype != "float32" else x  # float64 stays what it is
+
+
+WEIGHTS = (
+    *(
+        rule
+        for side in ("encoder", "decoder")
+        for rule in (
+            *prefixed(rf"{side}\.layers\.(?P<level>\d+)\.", block_weights(side), rf"params/{side}/layers_\g<level>"),
+            *prefixed(rf"{side}\.", LAYER_WEIGHTS, f"params/{side}"),
+        )
+    ),
+    Rule(r"(?:projection_head\.)?proj_head\.(\d)\.weight", r"params/head/proj_head_\1/kernel", linear),
+    Rule(r"(?:projection_head\.)?proj_head\.(\d)\.bias", r"params/head/proj_head_\1/bias"),
+)
+"""Conversion rules for the published names."""
+
+WEIGHT_NORM_WEIGHTS = tuple(
+    made
+    for rule in WEIGHTS
+    for made in (weight_norm.split_rules([rule]) if rule.op in (conv1d, conv_transpose1d) else [rule])
+)
+"""The same into a tree of `weight_normed`."""
