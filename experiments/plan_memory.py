@@ -78,7 +78,7 @@ def plan(init: Callable[[], Any], loss: Callable[..., Any], batch: Any, extra: t
     def placed(tree: Any, place: Callable[[Any], Any]) -> Any:
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place(x)), tree)
 
-    abstract = placed(jax.eval_shape(begin), functools.partial(parallel.longest_axis, mesh))
+    abstract = placed(jax.eval_shape(begin), functools.partial(spread, mesh))
     batch = placed(batch, lambda _: jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(parallel.AXIS)))
     run = step.make_step(loss, tx, ema_decay=0.999)
     outputs = (jax.tree.map(lambda x: x.sharding, abstract), None)
@@ -93,6 +93,17 @@ def plan(init: Callable[[], Any], loss: Callable[..., Any], batch: Any, extra: t
         memory.temp_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes,
         time.perf_counter() - begun,
     )
+
+
+def spread(mesh: Any, x: Any) -> Any:
+    """How an array is cut: along the longest axis that the devices divide, or not at all."""
+    from jax.sharding import NamedSharding, PartitionSpec
+
+    axes = [i for i, size in enumerate(x.shape) if size % mesh.size == 0]
+    if not axes:
+        return NamedSharding(mesh, PartitionSpec())
+    longest = max(axes, key=lambda i: x.shape[i])
+    return NamedSharding(mesh, PartitionSpec(*[None] * longest, mesh.axis_names[0]))
 
 
 def local_bytes(x: Any) -> int:

@@ -70,7 +70,7 @@ class SegmentPipeline:
       waveform: (batch, time) float32.
       length: (batch,) int32, samples of `waveform` that are sound; with `spell` alone.
       labels: (batch, most_labels) int32, 0 beyond its end; with `spell` alone.
-      label_length: (batch,) int32; with `spell` alone.
+      label_lengths: (batch,) int32; with `spell` alone.
 
     Args:
       clips: anything with `len` and `[index] -> Clip`.
@@ -155,7 +155,7 @@ def _segment(clips: Clips, config: SegmentConfig, spell: Spell | None, index: in
         "waveform": mixing.cut(audio, config.length, rng, "start") * gain,
         "length": np.int32(min(len(audio), config.length)),
         "labels": np.pad(labels, (0, config.most_labels - len(labels))),
-        "label_length": np.int32(len(labels)),
+        "label_lengths": np.int32(len(labels)),
     }
 
 

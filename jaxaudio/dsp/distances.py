@@ -11,7 +11,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 
+from jaxaudio.dsp.levels import as_float
 from jaxaudio.dsp.mel import MelConfig, log_mel, mel_filters, mel_spectrogram
 from jaxaudio.dsp.stft import magnitude, stft
 from jaxaudio.errors import UsageError
@@ -49,8 +51,8 @@ RESOLUTIONS = (Resolution(1024, 120, 600), Resolution(2048, 240, 1200), Resoluti
 
 
 def stft_distance(
-    reference: Array,
-    estimate: Array,
+    reference: ArrayLike,
+    estimate: ArrayLike,
     *,
     windows: Sequence[int] = STFT_WINDOWS,
     floor: float = 1e-5,
@@ -73,17 +75,17 @@ def stft_distance(
     Raises:
       UsageError: the signals differ in shape, or are too short for the largest window.
     """
-    _check(reference, estimate)
+    pair = _pair(reference, estimate)
     total = jnp.zeros(())
     for window in windows:
-        a, b = (magnitude(*stft(x, window, window // 4), floor=_SILENT) for x in (reference, estimate))
+        a, b = (magnitude(*stft(x, window, window // 4), floor=_SILENT) for x in pair)
         total = total + _compared(a, b, floor, log_weight, magnitude_weight)
     return total
 
 
 def mel_distance(
-    reference: Array,
-    estimate: Array,
+    reference: ArrayLike,
+    estimate: ArrayLike,
     sample_rate: int,
     *,
     windows: Sequence[int] = MEL_WINDOWS,
@@ -110,18 +112,18 @@ def mel_distance(
     Raises:
       UsageError: the signals differ in shape, or are too short for the largest window.
     """
-    _check(reference, estimate)
+    pair = _pair(reference, estimate)
     total = jnp.zeros(())
     for window, count in zip(windows, bands, strict=True):
         config = MelConfig(sample_rate=sample_rate, n_fft=window, hop=window // 4, n_mels=count, power=1)
-        a, b = (mel_spectrogram(x, config) for x in (reference, estimate))
+        a, b = (mel_spectrogram(x, config) for x in pair)
         total = total + _compared(a, b, floor, log_weight, magnitude_weight)
     return total
 
 
 def resolution_distance(
-    reference: Array,
-    estimate: Array,
+    reference: ArrayLike,
+    estimate: ArrayLike,
     *,
     resolutions: Sequence[Resolution] = RESOLUTIONS,
     sample_rate: int | None = None,
@@ -146,11 +148,11 @@ def resolution_distance(
     Raises:
       UsageError: the signals differ in shape or are too short, or the rate is missing.
     """
-    _check(reference, estimate)
+    pair = _pair(reference, estimate)
     if sample_rate is None and (a_weighted or bands is not None):
         raise UsageError("Mel bands and A-weighting depend on the sample rate: pass sample_rate.")
     if a_weighted and sample_rate is not None:
-        reference, estimate = (_filtered(x, a_weighting(sample_rate)) for x in (reference, estimate))
+        pair = [_filtered(x, a_weighting(sample_rate)) for x in pair]
 
     def spectrum(x: Array, n_fft: int, hop: int, window: int) -> Array:
         made = magnitude(*stft(x, n_fft, hop, win_length=window), floor=_POWER_FLOOR)
@@ -160,16 +162,16 @@ def resolution_distance(
 
     total = jnp.zeros(())
     for resolution in resolutions:
-        a, b = (spectrum(x, *resolution) for x in (reference, estimate))
+        a, b = (spectrum(x, *resolution) for x in pair)
         norms = [jnp.sqrt(jnp.sum(jnp.square(x), (-2, -1))) for x in (a - b, a)]
         total = total + norms[0] / norms[1] + _difference(jnp.log(a), jnp.log(b))
     return total / len(resolutions)
 
 
-def log_mel_distance(reference: Array, estimate: Array, config: MelConfig) -> Array:
+def log_mel_distance(reference: ArrayLike, estimate: ArrayLike, config: MelConfig) -> Array:
     """Mean absolute difference of the log-mels of two waveforms (..., time) -> (...)."""
-    _check(reference, estimate)
-    return _difference(log_mel(reference, config), log_mel(estimate, config))
+    a, b = (log_mel(x, config) for x in _pair(reference, estimate))
+    return _difference(a, b)
 
 
 @functools.lru_cache(maxsize=8)
@@ -214,8 +216,10 @@ def _difference(a: Array, b: Array) -> Array:
     return jnp.mean(jnp.abs(a - b), (-2, -1))
 
 
-def _check(reference: Array, estimate: Array) -> None:
-    if reference.shape != estimate.shape:
+def _pair(reference: ArrayLike, estimate: ArrayLike) -> tuple[Array, Array]:
+    a, b = as_float(reference), as_float(estimate)
+    if a.shape != b.shape:
         raise UsageError(
-            f"Signals of shapes {reference.shape} and {estimate.shape} cannot be compared: cut or pad one."
+            f"Signals of shapes {a.shape} and {b.shape} cannot be compared: cut or pad one."
         )
+    return a, b

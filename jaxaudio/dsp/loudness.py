@@ -179,7 +179,7 @@ def _gated_loudness(blocks: Array) -> Array:
 def normalize_loudness(
     x: ArrayLike,
     sample_rate: int,
-    target: float = -23.0,
+    target: ArrayLike = -23.0,
     *,
     channel_axis: int | None = None,
     weights: Sequence[float] | None = None,
@@ -191,7 +191,7 @@ def normalize_loudness(
     Args:
       x: as in `integrated_loudness`.
       sample_rate: samples per second.
-      target: LUFS.
+      target: LUFS, one number or one for each programme.
       channel_axis: as in `integrated_loudness`; all channels get one gain.
       weights: as in `integrated_loudness`.
       max_peak: reduce the gain where the peak would exceed this; None leaves peaks alone.
@@ -208,6 +208,30 @@ def normalize_loudness(
     if max_peak is not None:
         gain = jnp.minimum(gain, max_peak / jnp.maximum(peak(x, axes, keepdims=True), jnp.finfo(x.dtype).tiny))
     return x * gain
+
+
+def mixed(
+    sources: Array, valid: Array, levels: Array, mix_level: Array, sample_rate: int, *, ceiling_db: float = -0.5
+) -> Array:
+    """Brings sources to the levels that they have in a mixture of a given loudness, as SD-Codec's training does.
+
+    Args:
+      sources: (batch, tracks, time).
+      valid: (batch, tracks), 1 for the sources that are in the mixture; the others become silent.
+      levels: (batch, tracks) LUFS of the sources.
+      mix_level: (batch,) LUFS of their sum, to which all of them are turned up or down together.
+      sample_rate: samples per second.
+      ceiling_db: neither a source nor the mixture peaks above it.
+
+    Returns:
+      (batch, tracks, time), which add up to the mixture.
+    """
+    parts = normalize_loudness(sources, sample_rate, levels) * valid[..., None]
+    mixture = jnp.sum(parts, 1)
+    loudness = integrated_loudness(mixture, sample_rate)
+    gain = jnp.where(loudness > SILENCE, db_to_amplitude(mix_level - loudness), 1)[:, None, None]
+    loudest = jnp.maximum(jnp.max(peak(parts), -1), peak(mixture))[:, None, None]
+    return parts * jnp.minimum(gain, db_to_amplitude(ceiling_db) / jnp.maximum(loudest, jnp.finfo(parts.dtype).tiny))
 
 
 def _time_and_channels(ndim: int, channel_axis: int) -> tuple[int, int]:

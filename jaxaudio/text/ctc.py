@@ -128,7 +128,8 @@ def beam_search(log_probs: ArrayLike, *, blank: int = 0, width: int = 50) -> lis
                 longer = made.setdefault((*prefix, symbol), [-np.inf, -np.inf])
                 again = prefix and prefix[-1] == symbol  # needs a blank between the two
                 longer[1] = np.logaddexp(longer[1], (quiet if again else either) + score)
-        ranked = sorted(made.items(), key=lambda item: -float(np.logaddexp(item[1][0], item[1][1])))
+        possible = [item for item in made.items() if max(item[1]) > -np.inf]
+        ranked = sorted(possible, key=lambda item: -float(np.logaddexp(item[1][0], item[1][1])))
         prefixes = {prefix: (float(a), float(b)) for prefix, (a, b) in ranked[:width]}
     return [(list(prefix), float(np.logaddexp(*ends))) for prefix, ends in prefixes.items()]
 

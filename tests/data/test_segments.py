@@ -67,7 +67,7 @@ def test_utterances_are_whole_and_spelt():
     rows = {int(i): row for row, i in enumerate(which(batch))}
     assert set(rows) == {0, 4}
     np.testing.assert_array_equal(batch["labels"][[rows[0], rows[4]]], [[1, 2, 0], [3, 0, 0]])
-    np.testing.assert_array_equal(batch["label_length"][[rows[0], rows[4]]], [2, 1])
+    np.testing.assert_array_equal(batch["label_lengths"][[rows[0], rows[4]]], [2, 1])
     np.testing.assert_array_equal(batch["length"][[rows[0], rows[4]]], [300, 200])
     assert not batch["waveform"][rows[4], 200:].any() and batch["waveform"][rows[4], :200].all()
 

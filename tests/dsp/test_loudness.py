@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxaudio import dsp
-from jaxaudio.dsp.loudness import SILENCE, k_weighted, k_weighting
+from jaxaudio.dsp.loudness import SILENCE, k_weighted, k_weighting, mixed
 from jaxaudio.errors import AudioError, UsageError
 from tests.dsp.make_references import LOUDNESS, noise, programme
 
@@ -37,6 +37,13 @@ def test_coefficients_are_those_of_the_standard():
 def test_filter_equals_the_recursion(rate, x64):
     x = noise(18, 4000).astype(np.float64) + 0.3
     np.testing.assert_allclose(k_weighted(x, rate), scipy.signal.sosfilt(k_weighting(rate), x), atol=1e-10)
+    other = scipy.signal.sosfilt(k_weighting(rate, "torchaudio"), x)
+    np.testing.assert_allclose(k_weighted(x, rate, "torchaudio"), other, atol=1e-10)
+
+
+def test_unknown_filters_are_refused():
+    with pytest.raises(UsageError, match="'bs1770' or 'torchaudio'"):
+        k_weighting(16000, "a")  # ty: ignore[invalid-argument-type]
 
 
 @pytest.mark.parametrize("name", LOUDNESS)
@@ -129,3 +136,18 @@ def test_what_cannot_be_measured_is_refused():
         integrated_loudness(np.zeros(100, np.float32), 4000)
     with pytest.raises(UsageError, match="weights"):
         integrated_loudness(np.zeros((2, 100), np.float32), RATE, channel_axis=0, weights=(1,))
+
+
+def test_sources_are_mixed_at_their_levels():
+    rng = np.random.default_rng(3)
+    sources = rng.standard_normal((2, 2, RATE)).astype(np.float32) * np.float32([[[0.01], [0.1]], [[0.2], [0.02]]])
+    valid = np.float32([[1, 1], [0, 1]])
+    levels = np.float32([[-17, -24], [-17, -24]])
+    parts = mixed(jnp.asarray(sources), valid, levels, np.float32([-27, -20]), RATE)
+    found = np.asarray(integrated_loudness(parts, RATE))
+    assert found[0, 0] - found[0, 1] == pytest.approx(7, abs=0.01)
+    np.testing.assert_allclose(integrated_loudness(parts.sum(1), RATE), [-27, -20], atol=0.01)
+    assert not np.asarray(parts[1, 0]).any()
+    loud = mixed(jnp.asarray(sources), valid, levels, np.float32([20, 20]), RATE)
+    assert float(jnp.max(jnp.abs(loud))) <= 10 ** (-0.5 / 20) + 1e-6
+    assert float(jnp.max(jnp.abs(loud.sum(1)))) == pytest.approx(10 ** (-0.5 / 20), rel=1e-4)

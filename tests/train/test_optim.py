@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxaudio.train import Optimizer, adamw
-from jaxaudio.train.optim import constant_warm_up, linear_warm_up
+from jaxaudio.train.optim import constant_warm_up, exponential_decay, linear_warm_up
 from tests.golden.cases.train import CASES
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "audiosep_lr_schedule"
@@ -54,6 +54,13 @@ def test_schedules_between_the_stored_steps(step, warm_up, reduce):
     assert float(constant_warm_up(step, warm_up)) == pytest.approx(10.0 ** (stage - 3))
     expected = step / warm_up if step <= warm_up else 0.9 ** (step // reduce)
     assert float(linear_warm_up(step, warm_up, reduce)) == pytest.approx(expected, rel=1e-4, abs=1e-30)
+    expected = step / warm_up if step < warm_up else 0.999996 ** (step - warm_up)
+    assert float(exponential_decay(step, warm_up, 0.999996)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_exponential_schedule_may_begin_at_once():
+    rate = Optimizer(lr=2.0, schedule="exponential", warm_up_steps=0, gamma=0.5).learning_rate(10)
+    assert [float(rate(step)) for step in range(3)] == [2.0, 1.0, 0.5]
 
 
 def test_cosine_starts_at_zero_peaks_after_the_warm_up_and_ends_at_final_lr():

@@ -67,8 +67,6 @@ def autoencoder(case: Mapping, keys: Mapping, inputs: Arrays) -> dict[str, np.nd
             f"recon{suffix}": recon[:, None, :: -(-recon.shape[1] // stored["recon"].shape[-1])],
         }
         if not suffix:
-            places = np.tanh(np.asarray(latents)) * 8 + 8  # of 17 levels, whatever the case's are
-            out["level_frac_dist"] = np.abs(places - np.floor(places) - 0.5).swapaxes(1, 2)
             out["patched_first8"] = made["patches"][:, :8].swapaxes(1, 2)
             for name, layer in (("enc_conv0", "layers_0"), ("enc_block1", "layers_1")):
                 out[name] = made[layer][..., :: config.channels // 32].swapaxes(1, 2)
