@@ -46,10 +46,14 @@ class Convert:
 
     jaxaudio models convert flowsep v2_100k.ckpt models/flowsep --text flan-t5-large
 
+    jaxaudio models convert dac weights_16khz_8kbps_0.0.5.pth models/dac-16khz
+
     Every tensor of the checkpoint must find its place; otherwise the error lists what is left.
     """
 
-    system: tyro.conf.Positional[Literal["audiosep", "lassnet", "clap", "audioldm", "flowsep", "run"]]
+    system: tyro.conf.Positional[
+        Literal["audiosep", "lassnet", "clap", "audioldm", "flowsep", "dac", "sdcodec", "taae", "run"]
+    ]
     """What the checkpoint is of; "run" for the best or final folder of a training run."""
 
     checkpoint: tyro.conf.Positional[Path]
@@ -159,7 +163,8 @@ def _convert(words: list[str]) -> int:
             dtype=dtype,
         )
     show.say(f"{card.folder}: {card.system}, {card.sample_rate} Hz, every tensor placed", options.quiet)
-    if options.system != "run" and not any(name.startswith(("vocab", "tokenizer")) for name in card.sha256):
+    reads = card.text.get("kind") != "none"
+    if options.system != "run" and reads and not any(name.startswith(("vocab", "tokenizer")) for name in card.sha256):
         show.say("note: without --tokenizer DIR it cannot read queries", options.quiet)
     return 0
 

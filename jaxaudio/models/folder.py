@@ -40,7 +40,7 @@ class Card:
       text: how queries become vectors: {"kind": "mini"}, the encoder in the package, or with "folder" one inside the
         model; {"kind": "clap", "config": ...}, weights under "query", with "audio": False where it can only read;
         {"kind": "t5", "config": ..., "tokens": 50, "reads_padding": True}, weights under "query" too, see
-        `encoders.TokenEncoder`; {"kind": "own"}, a part of the system.
+        `encoders.TokenEncoder`; {"kind": "own"}, a part of the system; {"kind": "none"}, a codec.
       licence: of the weights.
       source: where they come from.
       sha256: of each file, by its name.
@@ -91,7 +91,7 @@ def read_card(folder: str | os.PathLike) -> Card:
             name=str(fields.get("name", folder.name)),
             system=system,
             config=systems.config_from_json(system, fields["config"]),
-            text=fields.get("text", {"kind": "own" if system == "lassnet" else "mini"}),
+            text=fields.get("text", {"kind": systems.reads(system)}),
             licence=str(fields.get("licence", "unknown")),
             source=str(fields.get("source", "unknown")),
             sha256=fields.get("sha256", {}),

@@ -13,6 +13,7 @@ from jaxaudio.convert.rules import Rule, State, convert, prefixed
 from jaxaudio.errors import CheckpointError, UsageError
 from jaxaudio.models import folder as folders
 from jaxaudio.models import latent_checkpoints, systems
+from jaxaudio.models.codec_checkpoints import find_config
 from jaxaudio.models.encoders import given_tokenizer, read_tokenizer, tokenizer_files
 from jaxaudio.models.folder import Card
 
@@ -39,6 +40,9 @@ PUBLISHED = {
         "https://github.com/haoheliu/AudioLDM, or its diffusers folders", "non-commercial; see the source"
     ),
     "flowsep": Published("https://zenodo.org/records/13869712 (v2_100k.ckpt)", "see the source"),
+    "dac": Published("https://github.com/descriptinc/descript-audio-codec (weights_*.pth)", "MIT, as its repository"),
+    "sdcodec": Published("https://github.com/XiaoyuBIE1994/SDCodec (ckpt_model_final.pth)", "see the source"),
+    "taae": Published("Stable Codec by Stability AI, on Hugging Face", "see the source"),
 }
 
 _KINDS = {"audiosep": "clap", "lassnet": "own", "clap": "clap"}
@@ -49,6 +53,9 @@ _SIGNS = {
     "flowsep": "vocoder.activation_post.",
     "audioldm": "diffusion_model.",
     "clap": "patch_embed.proj.weight",
+    "dac": "quantizer.quantizers.",
+    "sdcodec": "quantizer.rvq_dict.",
+    "taae": "self_attn.to_qkv.",
 }
 """What only keys of that system have in them; those which may hold CLAP come before it."""
 
@@ -70,7 +77,8 @@ def convert_checkpoint(
     Every tensor of the checkpoint is used or left out by name, and every weight of the model is filled.
 
     Args:
-      system: "audiosep" (separator and CLAP are in the one file), "lassnet", "clap", "audioldm" or "flowsep".
+      system: "audiosep" (separator and CLAP are in the one file), "lassnet", "clap", "audioldm", "flowsep", "dac",
+        "sdcodec" or "taae".
       checkpoint: the published file, see `read_checkpoint`; for audioldm, a diffusers folder too.
       out: the folder to make.
       tokenizer: folder with the vocabulary of roberta-base (vocab.json and merges.txt, or tokenizer.json), for lassnet
@@ -92,6 +100,8 @@ def convert_checkpoint(
     if Path(out).exists():
         raise UsageError(f"{out} already exists; choose another folder.")
     latent = system in systems.LATENT
+    if system in systems.CODECS and tokenizer:
+        raise UsageError(f"{system} reads no words; leave the tokenizer out.")
     if not latent and (variant or text or diffusers_compat):
         raise UsageError(f"{system} has no variants and needs no text encoder from elsewhere; leave these options out.")
     if diffusers_compat and system != "audioldm":
@@ -168,6 +178,8 @@ def _plan(system: str, state: State) -> tuple[Any, dict[str, Any], tuple[Rule, .
     _check_system(system, state)
     if system == "lassnet":
         return home.LASSNET, {"kind": "own"}, prefixed("", home.WEIGHTS, "separator")
+    if system in systems.CODECS:
+        return find_config(system, state), {"kind": "none"}, prefixed("", home.WEIGHTS, "codec")
     if system == "clap":
         config = _clap_config(state)
         return config, {"kind": "clap"}, prefixed("", home.weights(config), "query")

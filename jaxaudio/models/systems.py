@@ -50,6 +50,11 @@ def stem(system: str) -> str:
     return next((name for name, systems in kinds.items() if system in systems), "separator")
 
 
+def reads(system: str) -> str:
+    """The kind of text encoder of a system whose folder does not say, such as that of a training run."""
+    return "own" if system == "lassnet" else "none" if system in CODECS else "mini"
+
+
 def config_from_json(system: str, fields: Any) -> Any:
     """A system's configuration from the plain values of `dataclasses.asdict`.
 

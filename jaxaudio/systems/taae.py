@@ -236,7 +236,8 @@ def decode(params: Params, config: Config, values: Array, length: int | None = N
 
 def tokens(params: Params, config: Config, audio: Array, preset: str | None = None) -> Array:
     """Waveforms (batch, samples) -> (batch, steps, n) int32; `n` is 1, or what the preset says."""
-    return fsq.encode(encode(params, config, audio), quantizer(config, preset))
+    chosen = quantizer(config, preset)
+    return fsq.encode(encode(params, config, audio), chosen)
 
 
 def detokenise(

@@ -69,7 +69,7 @@ class Attention(nn.Module):
         query, key, value = (
             part.reshape(*x.shape[:2], -1, self.head_dim) for part in jnp.split(self.to_qkv(x), 3, axis=-1)
         )
-        turns = rotary.angles(x.shape[1], max(self.head_dim // 2, 32))
+        turns = rotary.angles(x.shape[1], min(self.head_dim, max(self.head_dim // 2, 32)))
         query, key = (rotary.rotate(n(y), turns) for n, y in ((self.q_norm, query), (self.k_norm, key)))
         return query.astype(x.dtype), key.astype(x.dtype), value
 

@@ -116,7 +116,7 @@ def test_what_is_refused(plain, folder):
         jaxaudio.load(folder / "other").decode(codes)
     with pytest.raises(AudioError, match="whose books or rate sdcodec does not have"):
         jaxaudio.load(folder / "sdcodec").decode(dataclasses.replace(codes, fingerprint=""))
-    with pytest.raises(AudioError, match="99 frames are not .* which have 100"):
+    with pytest.raises(AudioError, match="99 frames are not"):
         plain.decode(dataclasses.replace(codes, values=codes.values[:, :, :99]))
     with pytest.raises(UsageError, match="does not sample"):
         plain.decode(codes, steps=4)

@@ -217,7 +217,16 @@ def test_sdcodec_compares_what_is_in_the_mixture():
 
 
 TAAE = taae.Config(
-    patch=20, channels=32, depths=(1, 1), head_dim=32, window=(3, 4), feed_forward=1, levels=(5, 3), phonemes=4
+    patch=20,
+    channels=32,
+    multiples=(1,),
+    strides=(2,),
+    depths=(1,),
+    head_dim=32,
+    window=(3, 4),
+    feed_forward=1,
+    levels=(5, 3),
+    phonemes=4,
 )
 
 
@@ -237,8 +246,8 @@ def test_taae_learns_to_be_read_and_leaves_plain_kernels(tmp_path):
         lambda a, b: not np.array_equal(a, b), before["generator"]["head"], result.state.params["generator"]["head"]
     )
     assert all(jax.tree.leaves(moved))
-    stored, _ = load_params(tmp_path / "final", jax.eval_shape(lambda: taae.init(jax.random.key(0), TAAE)["params"]))
-    assert "kernel" in stored["encoder"]["layers_0"]
+    stored, _ = load_params(tmp_path / "final", jax.eval_shape(lambda: taae.init(jax.random.key(0), TAAE)))
+    assert "kernel" in stored["params"]["encoder"]["layers_0"]
 
 
 def test_reading_needs_labels():
