@@ -219,7 +219,5 @@ def _difference(a: Array, b: Array) -> Array:
 def _pair(reference: ArrayLike, estimate: ArrayLike) -> tuple[Array, Array]:
     a, b = as_float(reference), as_float(estimate)
     if a.shape != b.shape:
-        raise UsageError(
-            f"Signals of shapes {a.shape} and {b.shape} cannot be compared: cut or pad one."
-        )
+        raise UsageError(f"Signals of shapes {a.shape} and {b.shape} cannot be compared: cut or pad one.")
     return a, b

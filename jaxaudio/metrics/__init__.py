@@ -2,7 +2,7 @@
 
 from jaxaudio.metrics.agreement import cosines, named
 from jaxaudio.metrics.frechet import frechet_distance
-from jaxaudio.metrics.separation import aggregate, energies_left, sdr, sdri, segmentwise_sdr, si_sdr
+from jaxaudio.metrics.separation import aggregate, energies_left, sd_sdr, sdr, sdri, segmentwise_sdr, si_sdr
 
 __all__ = [
     "aggregate",
@@ -10,6 +10,7 @@ __all__ = [
     "energies_left",
     "frechet_distance",
     "named",
+    "sd_sdr",
     "sdr",
     "sdri",
     "segmentwise_sdr",

@@ -17,6 +17,7 @@ def classifier_free(
     *,
     rescale: float = 0.0,
     together: bool = False,
+    where: Array | None = None,
     interval: tuple[float, float] | None = None,
 ) -> Callable[[Array, Array], Array]:
     """Binds conditions to a network, and guides it (Ho & Salimans 2022), in one batch of twice the size.
@@ -33,6 +34,7 @@ def classifier_free(
         2024, section 3.4).
       together: measure that deviation over the whole batch at once, as TaDiCodec does: then what becomes of an item
         depends on the others.
+      where: broadcastable to x, nonzero where it is measured: not at the padding of shorter items.
       interval: (lowest, highest) t at which to guide; elsewhere the condition alone is evaluated, at half the cost
         (Kynkäänniemi et al. 2024).
 
@@ -49,7 +51,8 @@ def classifier_free(
         out = away + scale * (towards - away)
         if rescale:
             axes = tuple(range(0 if together else 1, out.ndim))
-            spread = jnp.std(towards, axes, keepdims=True) / jnp.maximum(jnp.std(out, axes, keepdims=True), 1e-12)
+            counted = jnp.broadcast_to(1 if where is None else where != 0, out.shape).astype(out.dtype)
+            spread = _deviation(towards, counted, axes) / jnp.maximum(_deviation(out, counted, axes), 1e-12)
             out = out * (1 - rescale + rescale * spread)
         return out.astype(towards.dtype)
 
@@ -59,6 +62,13 @@ def classifier_free(
         return guided
     low, high = interval
     return lambda x, t: jax.lax.cond((low <= t) & (t <= high), guided, plain, x, t)
+
+
+def _deviation(x: Array, counted: Array, axes: tuple[int, ...]) -> Array:
+    """Standard deviation of what is counted, 0 where nothing is."""
+    number = jnp.maximum(jnp.sum(counted, axes, keepdims=True), 1)
+    mean = jnp.sum(x * counted, axes, keepdims=True) / number
+    return jnp.sqrt(jnp.sum(jnp.square(x - mean) * counted, axes, keepdims=True) / number)
 
 
 def dropped(keys: Array, rate: float, condition: Any, negative: Any) -> Any:

@@ -166,6 +166,8 @@ MINI = Config(
         log="ln",
         floor=1e-5,
     ),
+    mean=-4.5,
+    variance=5.0,
     width=160,
     hidden=432,
     heads=4,
@@ -179,7 +181,7 @@ MINI = Config(
     window=10.0,
     overlap=1.0,
 )
-"""Small enough to train on two cores: 150 bits per second at 16 kHz."""
+"""Small enough to train on two cores: 150 bits per second at 16 kHz. Mean and variance are those of read speech."""
 
 
 def init(key: Array, config: Config) -> Params:
@@ -398,8 +400,9 @@ def decode(
             return -velocity(params, config, x, t, flow.Context(*told), step)  # samplers count towards the noise
 
         def guided(x: Array, t: Array, towards: Array, away: Array, mask: Array) -> Array:
-            conditions = (towards, mask), (away, mask)
-            return samplers.classifier_free(network, *conditions, sampling.guidance, rescale=sampling.rescale)(x, t)
+            told = (towards, mask), (away, mask)
+            strength, rescale = sampling.guidance, sampling.rescale
+            return samplers.classifier_free(network, *told, strength, rescale=rescale, where=mask[..., None])(x, t)
 
         return windowed(guided, shape[1], size, overlap, towards, away, mask)(x, t)
 
@@ -410,15 +413,3 @@ def decode(
     if options.get("trajectory"):
         return made[0] * mask[..., None], made[1]
     return made * mask[..., None]
-
-
-def with_steps(params: Params, config: Config, key: Array) -> tuple[Params, Config]:
-    """A trained model as one that is told step sizes, which changes nothing until it is trained as such.
-
-    Returns:
-      (params, config), for `sitok_training.shortcut_loss`.
-    """
-    told = dataclasses.replace(config, steps=True)
-    fresh = flow.init(key, told.decoder)["step_size_mlp"]
-    tree = params["params"]
-    return {**params, "params": {**tree, "decoder": {**tree["decoder"], "step_size_mlp": fresh}}}, told

@@ -1,5 +1,6 @@
 """What SiTok is trained on: the whole, then the decoder alone, then as a shortcut model."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxaudio.errors import ConfigError
+from jaxaudio.nn import velocity as flow_network
 from jaxaudio.quantize import vq
 from jaxaudio.samplers import self_consistency
 from jaxaudio.samplers.guidance import classifier_free, dropped
@@ -125,6 +127,18 @@ def decoder_loss(
     return value, ({"flow_loss": value}, extra)
 
 
+def with_steps(params: Params, config: Config, key: Array) -> tuple[Params, Config]:
+    """A trained model as one that is told step sizes, which changes nothing until it is trained as such.
+
+    Returns:
+      (params, config), for `shortcut_loss`.
+    """
+    told = dataclasses.replace(config, steps=True)
+    fresh = flow_network.init(key, told.decoder)["step_size_mlp"]
+    tree = params["params"]
+    return {**params, "params": {**tree, "decoder": {**tree["decoder"], "step_size_mlp": fresh}}}, told
+
+
 def shortcut_loss(
     params: Params,
     extra: Params,
@@ -142,7 +156,7 @@ def shortcut_loss(
     The network is told a step of 0 where it learns the flow, and where it takes the smallest steps as its own teacher.
 
     Args:
-      params: {"decoder"} of a model with `config.steps`, see `sitok.with_steps`.
+      params: {"decoder"} of a model with `config.steps`, see `with_steps`.
       extra: {}.
       batch: as in `decoder_loss`.
       key: of this step.
@@ -159,7 +173,7 @@ def shortcut_loss(
       ConfigError: a model that is not told steps.
     """
     if not config.steps:
-        raise ConfigError("This decoder is not told step sizes; begin with `sitok.with_steps`.")
+        raise ConfigError("This decoder is not told step sizes; begin with `with_steps`.")
     batch = prepared(config, batch)
     variables, z = _told(params, frozen, config, batch)
     flow = jnp.mean(_flow_losses(variables, config, z, batch, key, drop))

@@ -5,7 +5,9 @@ halve the rate to 25 steps per second, and a step is six numbers, each of a few 
 """
 
 import dataclasses
+import functools
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -15,10 +17,10 @@ from jax import Array
 
 from jaxaudio.convert.rules import Rule, conv1d, conv_transpose1d, linear, prefixed
 from jaxaudio.errors import AudioError, ConfigError, UsageError
-from jaxaudio.nn import weight_norm
+from jaxaudio.nn import receptive, weight_norm
 from jaxaudio.quantize import fsq
 from jaxaudio.quantize.fsq import FSQ
-from jaxaudio.systems.taae_blocks import LAYER_WEIGHTS, Block,  activation, block_weights, convolution
+from jaxaudio.systems.taae_blocks import LAYER_WEIGHTS, Block, activation, block_weights, convolution, reach
 
 Params = Any
 
@@ -93,7 +95,7 @@ STABLE_CODEC_CAUSAL = Config(causal=True, window=(127, 0))
 weights are not public; that convolutions are causal too is our choice."""
 
 MINI = Config(channels=192, head_dim=64, depths=(1, 2), window=(31, 32), feed_forward=2, snake=True)
-"""3.2 M parameters, small enough to train on two cores; its tokens are those of the published model."""
+"""3.4 M parameters, small enough to train on two cores; its tokens are those of the published model."""
 
 
 class _Encoder(nn.Module):
@@ -155,7 +157,7 @@ class _Head(nn.Module):
 
 
 def init(key: Array, config: Config) -> Params:
-    """Random variables {"params": {"encoder", "decoder"[, "head"]}}; under `jax.eval_shape`, their shapes at no cost."""
+    """Random variables {"params": {"encoder", "decoder"[, "head"]}}; their shapes alone under `jax.eval_shape`."""
     encoder, decoder, head = jax.random.split(key, 3)
     patches, latents = jnp.zeros((1, math.prod(config.strides), config.patch)), jnp.zeros((1, 1, len(config.levels)))
     params = {
@@ -208,7 +210,7 @@ def intermediates(params: Params, config: Config, audio: Array) -> dict[str, Arr
     if audio.ndim != 2 or audio.shape[1] == 0:
         raise AudioError(f"audio is (batch, samples), with at least one sample, not {audio.shape}.")
     patches = jnp.pad(audio, ((0, 0), (0, -audio.shape[1] % config.hop))).reshape(len(audio), -1, config.patch)
-    made = _Encoder(config).apply({"params": params["params"]["encoder"]}, _cast(patches, config))
+    made: Any = _Encoder(config).apply({"params": params["params"]["encoder"]}, _cast(patches, config))
     return {"patches": patches, **made}
 
 
@@ -230,7 +232,7 @@ def decode(params: Params, config: Config, values: Array, length: int | None = N
     whole = values.shape[1] * config.hop
     if length is not None and length > whole:
         raise UsageError(f"{values.shape[1]} steps are {whole} samples, not {length}.")
-    patches = _Decoder(config).apply({"params": params["params"]["decoder"]}, _cast(values, config))
+    patches: Any = _Decoder(config).apply({"params": params["params"]["decoder"]}, _cast(values, config))
     return patches.reshape(len(values), whole)[:, :length]
 
 
@@ -257,6 +259,62 @@ def detokenise(
 def reconstruct(params: Params, config: Config, audio: Array, preset: str | None = None) -> Array:
     """What is left of waveforms (batch, samples), at their length, when they have been tokens."""
     return detokenise(params, config, tokens(params, config, audio, preset), preset, audio.shape[1])
+
+
+@functools.partial(jax.jit, static_argnums=(1, 3))
+def _tokens(params: Params, config: Config, audio: Array, preset: str | None) -> Array:
+    return tokens(params, config, audio, preset)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 3))
+def _detokenise(params: Params, config: Config, tokens: Array, preset: str | None) -> Array:
+    return detokenise(params, config, tokens, preset)
+
+
+def encoder_windows(
+    params: Params, config: Config, *, size: int | None = None, preset: str | None = None
+) -> receptive.Windows:
+    """Windows of `size` steps over waveforms that give the `tokens` of the whole; see `nn.receptive`.
+
+    Without a size they are four times as long as what a step depends on, and without a window of attention all is one.
+    """
+    context = receptive.context_in_frames(_encoder_layers(config), config.hop)
+    return _windows(lambda x: _tokens(params, config, x, preset), config, context, size, config.hop, 1)
+
+
+def decoder_windows(
+    params: Params, config: Config, *, size: int | None = None, preset: str | None = None
+) -> receptive.Windows:
+    """Windows of `size` steps over tokens that give the waveform of `detokenise`; see `encoder_windows`."""
+    context = receptive.context_of_samples(_decoder_layers(config), config.hop)
+    return _windows(lambda x: _detokenise(params, config, x, preset), config, context, size, 1, config.hop)
+
+
+def _windows(
+    process: Callable, config: Config, context: tuple[int, int], size: int | None, inputs: int, outputs: int
+) -> receptive.Windows:
+    if config.window is None:
+        context, size = (0, 0), 2**31
+    size = max(256, 4 * sum(context)) if size is None else size
+    return receptive.Windows(process=process, size=size, context=context, inputs=inputs, outputs=outputs)
+
+
+def _encoder_layers(config: Config) -> list[receptive.Layer]:
+    c, levels = config, range(len(config.strides))
+    inside = [layer for level in levels for layer in _block(c, "encoder", level, 0).layers()]
+    return [
+        receptive.Layer(c.patch, stride=c.patch, pad=0),
+        reach(7, causal=c.causal),
+        *inside,
+        reach(3, causal=c.causal),
+    ]
+
+
+def _decoder_layers(config: Config) -> list[receptive.Layer]:
+    c, levels = config, reversed(range(len(config.strides)))
+    inside = [layer for level in levels for layer in _block(c, "decoder", level, 0).layers()]
+    patches = receptive.Layer(c.patch, stride=c.patch, pad=0, transposed=True)
+    return [reach(3, causal=c.causal), *inside, reach(7, causal=c.causal), patches]
 
 
 def forward(
@@ -287,7 +345,8 @@ def phonemes(params: Params, config: Config, latents: Array) -> Array:
     """
     if not config.phonemes:
         raise ConfigError("this configuration has no head for phonemes; give it `phonemes` classes.")
-    return _Head(config.phonemes).apply({"params": params["params"]["head"]}, latents)
+    scores: Any = _Head(config.phonemes).apply({"params": params["params"]["head"]}, latents)
+    return scores
 
 
 def weight_normed(params: Params) -> Params:
@@ -298,8 +357,8 @@ def weight_normed(params: Params) -> Params:
 
     def of(node: Any, path: str) -> Any:
         if getattr(node.get("kernel"), "ndim", 0) == 3:
-            return weight_norm.split(node, r"params/decoder/layers_\d+/layers_2", path)
-        return {name: of(x, f"{path}/{name}" if path else name) if isinstance(x, dict) else x for name, x in node.items()}
+            return weight_norm.split(node, r"params/decoder/layers_\d+/layers_2/", path)
+        return {name: of(x, f"{path}{name}/") if isinstance(x, dict) else x for name, x in node.items()}
 
     return of(params, "")
 

@@ -14,11 +14,13 @@ from jax import Array
 from jaxaudio.convert.rules import Rule, conv1d, conv_transpose1d, linear, prefixed
 from jaxaudio.nn import rotary
 from jaxaudio.nn.conv1d import Conv1d, Strided1d, Transpose1d
+from jaxaudio.nn.receptive import Layer
 from jaxaudio.nn.snake import SnakeBeta
 from jaxaudio.nn.windowed_attention import windowed_attention
 
 _INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # torch's default
 _EPS = 1e-2  # of the layer norms: large, so that near silence is not blown up (section 3.1)
+_DILATIONS = (1, 3, 9)  # of the residual units of a level that has them
 
 
 class Norm(nn.Module):
@@ -126,9 +128,14 @@ def convolution(
     x: Array, features: int, width: int, dilation: int = 1, *, causal: bool = False, bias: bool = True, name: str
 ) -> Array:
     """A `Conv1d` of that name, which keeps the length; a causal one has no tap ahead."""
-    ahead = (width - 1) * dilation // 2 if causal else 0
+    ahead = (width - 1) * dilation // 2 if causal else 0  # zeros in place of what is ahead
     conv = Conv1d(features, width, dilation, fast=False, bias=bias, name=name)
     return conv(jnp.pad(x, ((0, 0), (ahead, 0), (0, 0))))[:, : x.shape[1]]
+
+
+def reach(width: int, dilation: int = 1, *, causal: bool = False) -> Layer:
+    """What `convolution` can see."""
+    return Layer(width, dilation, pad=(width - 1) * dilation if causal else None)
 
 
 def activation(snake: bool, name: str, otherwise: Callable[[Array], Array] = lambda x: x) -> Callable[[Array], Array]:
@@ -195,8 +202,26 @@ class Block(nn.Module):
             return self._transformers(self._change(self._units(x, 0), first), first + 2)
         return self._units(self._change(self._transformers(x, 0), 1), 3)
 
+    def layers(self) -> list[Layer]:
+        """What it can see; of a block with a window."""
+        left, right = self.window or (0, 0)
+        transformers = self.depth * [Layer(left + right + 1, pad=left)]
+        units = [reach(7, dilation, causal=self.causal) for dilation in _DILATIONS if self.dilated]
+        change = []
+        if self.stride > 1:
+            up = self.kind == "decoder"
+            change = [Layer(2 * self.stride, stride=self.stride, pad=self._edge, transposed=up)]
+        return [*units, *change, *transformers] if self.kind == "encoder" else [*transformers, *change, *units]
+
+    @property
+    def _edge(self) -> int:
+        """Zeros before the first input of the change of rate, or outputs cut off before the first."""
+        if self.causal:
+            return self.stride if self.kind == "encoder" else 0
+        return -(-self.stride // 2)
+
     def _units(self, x: Array, first: int) -> Array:
-        for i, dilation in enumerate((1, 3, 9) if self.dilated else ()):
+        for i, dilation in enumerate(_DILATIONS if self.dilated else ()):
             x = ResidualUnit(dilation, self.snake, self.causal, name=f"layers_{first + i}")(x)
         return x
 
@@ -205,14 +230,12 @@ class Block(nn.Module):
         if self.stride == 1:
             return x
         shape, name, length = (self.features, 2 * self.stride, self.stride), f"layers_{first + 1}", x.shape[1]
-        half = -(-self.stride // 2)
         if self.kind == "encoder":
-            x = Strided1d(*shape, self.stride if self.causal else half, name=name)(x)
-            return x[:, : length // self.stride]
+            return Strided1d(*shape, self._edge, name=name)(x)[:, : length // self.stride]
         if self.causal:
             return Transpose1d(*shape, 0, name=name)(x)[:, : length * self.stride]
         # The published crop takes a step too many at the end if the stride is odd.
-        return Transpose1d(*shape, half, more=self.stride % 2, name=name)(x)
+        return Transpose1d(*shape, self._edge, more=self.stride % 2, name=name)(x)
 
     def _transformers(self, x: Array, place: int) -> Array:
         block = nn.remat(TransformerBlock) if self.remat else TransformerBlock

@@ -168,7 +168,7 @@ class Sampling:
       steps: Euler steps, at whose middles the network is evaluated.
       guidance: strength of classifier-free guidance against silence about both tokens and text; 1 for none.
       rescale: how much of the deviation that guidance adds is taken back.
-      together: measure it over the whole batch, as published.
+      together: measure it over the whole batch, padding too, as published.
     """
 
     steps: int = 32
@@ -199,7 +199,7 @@ def decode(
       key: decides the noise.
       sampling: how.
       prompt: (batch, frames, mels), the beginning, which is known.
-      mask: (batch, tokens * factor), nonzero where a frame is real.
+      mask: (batch, tokens * factor), nonzero where a frame is real: the first so many of each item.
       text: (batch, words) int, where the configuration has words; of the prompt and of what follows.
       text_mask: (batch, words), nonzero where real.
       noise: in the place of the key's, (batch, frames to make, mels).
@@ -219,6 +219,9 @@ def decode(
         if key is None:
             raise UsageError("Sampling draws noise: give it a key, jax.random.key(seed).")
         noise = samplers.item_noise(key, (batch, frames - known, config.front_end.n_mels))
+    if mask is not None:  # between two tokens lies a mixture of both: after an item's last there is none of another
+        last = -(-jnp.sum(mask != 0, 1, keepdims=True) // config.factor) - 1
+        codes = jnp.take_along_axis(codes, jnp.minimum(jnp.arange(codes.shape[1]), jnp.maximum(last, 0)), 1)
     spoken = told(params, config, bsq.lookup(codes, config.bits), frames)
     if text is not None and text_mask is None:
         text_mask = jnp.ones(text.shape)
@@ -231,8 +234,9 @@ def decode(
         return -velocity(params, config, x, t, given["context"])[:, known:]  # samplers count towards the noise
 
     conditions = ({"context": context, "prompt": prompt} for context in (towards, away))
+    counted = None if mask is None or sampling.together else mask[:, known:, None]
     guided = samplers.classifier_free(
-        network, *conditions, sampling.guidance, rescale=sampling.rescale, together=sampling.together
+        network, *conditions, sampling.guidance, rescale=sampling.rescale, together=sampling.together, where=counted
     )
     grid = samplers.flow(sampling.steps, reverse=True)
     grid = grid._replace(t=grid.t + 0.5 / sampling.steps)

@@ -9,8 +9,8 @@ import pytest
 import tests.golden.cases as rooms
 from tests import parity
 
-MODULES = [importlib.import_module(f"{rooms.__name__}.{module.name}") for module in pkgutil.iter_modules(rooms.__path__)]
-BY_HAND = {name for module in MODULES for name in getattr(module, "BY_HAND", ())}
+ROOMS = [importlib.import_module(f"{rooms.__name__}.{room.name}") for room in pkgutil.iter_modules(rooms.__path__)]
+BY_HAND = {name for room in ROOMS for name in getattr(room, "BY_HAND", ())}
 
 HERE = Path(__file__).parent
 FILES = sorted(path for path in HERE.glob("*/io*.npz") if path.parent.name not in BY_HAND)
@@ -18,6 +18,21 @@ FILES = sorted(path for path in HERE.glob("*/io*.npz") if path.parent.name not i
 ROUNDED = {
     "flowsep_bigvgan": {"wav": 2.5e-4, "conv_post": 2.5e-4},
     "taae_small_dilated": dict.fromkeys(("pre_bottleneck", "recon", "pre_bottleneck_nowin", "recon_nowin"), 1e-3),
+    "msstft_taae_like_pow": {"s2_logit": 2e-4},
+    "taae_train_step": {
+        "g_grad_norms": 2.5e-2,
+        "g_grad:encoder.layers.0.weight_v": 2.5e-2,
+        "g_grad:encoder.layers.1.layers.2.1.self_attn.to_qkv.weight": 2.5e-2,
+        "g_grad:encoder.layers.2.layers.1.weight_g": 2.5e-2,
+        "g_grad:encoder.layers.2.layers.2.1.ff.ff.0.proj.weight": 2.5e-2,
+        "g_grad:encoder.layers.2.layers.2.1.self_attn_scale.scale": 2.5e-2,
+        "g_grad:encoder.layers.2.layers.2.1.self_attn.q_norm.weight": 2.5e-2,
+        "g_grad:decoder.layers.0.weight_v": 2.5e-2,
+        "g_grad:decoder.layers.1.layers.0.1.pre_norm.gamma": 2.5e-2,
+        "g_grad:decoder.layers.1.layers.1.alpha": 2.5e-2,
+        "d_grad:discriminator.discriminators.discriminators.0.convs.0.conv.weight_v": 3e-4,
+        "ctc_only_grad:encoder.layers.4.weight_v": 3e-4,
+    },
 }
 """Tensors that the original's own rounding keeps from the 1e-4 asked for, and what they are held to.
 
@@ -28,6 +43,13 @@ stored, which is its float32; run again in float32 it is 1.2e-4 from it, and 1.8
 The dilated units of the small transformer autoencoder have snakes of random frequencies, after each other: ours in
 float64 is 4.1e-4 from the stored latents, and ours in float32 is 3.8e-4 from it, so 5.9e-4 from the stored; decoded
 from the same values, 4.4e-4, 4.5e-4 and 5.3e-4. What comes before the second block agrees to 5e-6.
+
+The gradients of its training step pass through logarithms of magnitudes near zero and through signs of differences.
+Ours in float64 is 0.7e-2 to 1.4e-2 from the generator's stored ones, 1.2e-4 and 2e-5 from the other two; ours in
+float32 is nearer to it, 0.3e-2 to 0.7e-2, 1.6e-5 and 1.5e-4. The losses themselves agree to 7e-7.
+
+Discriminators of spectra to the power 1/2 magnify the rounding of weak bins. The stored scores of the transform of 320
+samples are 9.7e-5 from ours in float64, and ours in float32 6.6e-5, so 1.1e-4 from the stored.
 """
 
 
@@ -53,7 +75,7 @@ def test_case(io):
     rows, _ = parity.compare(io.parent, io)
     assert rows
     allowed = ROUNDED.get(io.parent.name, {})
-    assert [row for row in rows if row[1] > max(row[3], allowed.get(row[0], 0.0))] == []
+    assert [row for row in rows if not row[1] <= max(row[3], allowed.get(row[0], 0.0))] == []
 
 
 def test_a_changed_reference_is_noticed(tmp_path):

@@ -16,7 +16,9 @@ def plain(query, key, value, window):
 
 
 @pytest.mark.parametrize("blocks", [False, True])
-@pytest.mark.parametrize(("length", "window"), [(5, (2, 1)), (300, (63, 64)), (150, (5, 0)), (70, (0, 0)), (9, (40, 3))])
+@pytest.mark.parametrize(
+    ("length", "window"), [(5, (2, 1)), (300, (63, 64)), (150, (5, 0)), (70, (0, 0)), (9, (40, 3))]
+)
 def test_a_position_sees_its_window_alone(length, window, blocks):
     rng = np.random.default_rng(0)
     given = [jnp.asarray(rng.standard_normal((2, length, 2, 4)), jnp.float32) for _ in range(3)]
@@ -25,7 +27,11 @@ def test_a_position_sees_its_window_alone(length, window, blocks):
         return in_blocks(*given, *window) if blocks else windowed_attention(*given, window)
 
     def both(f):
-        return jax.jit(jax.value_and_grad(lambda given: (lambda y: (jnp.sum(jnp.sin(3 * y)), y))(f(*given)), has_aux=True))
+        def summed(given):
+            y = f(*given)
+            return jnp.sum(jnp.sin(3 * y)), y
+
+        return jax.jit(jax.value_and_grad(summed, has_aux=True))
 
     ((_, y), slopes), ((_, expected), theirs) = (
         both(f)(given) for f in (ours, functools.partial(plain, window=window))

@@ -19,9 +19,8 @@ QUANTISERS = {
     "in stages of one width": fsq.residual((4, 5, 3), 2),
 }
 RNG = np.random.default_rng(0)
-encode, decode, quantize, dither = (
-    jax.jit(f, static_argnums=place) for f, place in ((fsq.encode, 1), (fsq.decode, 1), (fsq.quantize, 1), (fsq.dither, 2))
-)
+encode, decode, quantize = (jax.jit(f, static_argnums=1) for f in (fsq.encode, fsq.decode, fsq.quantize))
+dither = jax.jit(fsq.dither, static_argnums=2)
 VALUES = hnp.arrays(np.float32, (7, 3), elements=st.floats(-50, 50, width=32))
 
 
@@ -62,7 +61,9 @@ def test_next_to_a_step_single_precision_decides_as_double_would(preset):
     stages = [np.float64(s) for s in q.scales]
     grid = sum(np.linspace(-s, s, 2 * q.levels[0] - 1).reshape(-1, *[1] * i) for i, s in enumerate(reversed(stages)))
     edges = np.arctanh(np.clip(grid.ravel(), -0.9999, 0.9999)).astype(np.float32)
-    x = np.concatenate([edges, np.nextafter(edges, np.float32(9)), np.nextafter(edges, np.float32(-9)), [0, -0.0, 1e-30]])
+    x = np.concatenate(
+        [edges, np.nextafter(edges, np.float32(9)), np.nextafter(edges, np.float32(-9)), [0, -0.0, 1e-30]]
+    )
     x = np.repeat(x.astype(np.float32)[:, None], 6, axis=1)
     np.testing.assert_array_equal(fsq.to_levels(encode(x, q), q), in_double_precision(x, q))
 

@@ -14,7 +14,7 @@ T, HALF = jnp.asarray([0.0, 0.25, 0.5]), jnp.asarray([0.5, 0.125, 0.25])
 
 
 def test_a_network_that_is_consistent_already_is_its_own_target():
-    """x moves to `goal` as x(t) = goal + (1 - t)^2 c, whose mean velocity over any step is known."""
+    """It moves to `goal` as x(t) = goal + (1 - t)^2 c, whose mean velocity over any step is known."""
     goal = jnp.asarray(RNG.standard_normal((5, 2)), jnp.float32)
 
     def predict(x, t, step):

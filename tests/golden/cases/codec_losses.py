@@ -139,3 +139,6 @@ CASES = {
     "msstft_encodec_f32": spectrum_discriminators,
     "msstft_taae_like_pow": spectrum_discriminators,
 }
+
+BY_HAND = {"disc_dac_44k"}
+"""Kept, and run with `python -m tests.parity`: the weights of "disc_dac_16k" on a longer sound."""

@@ -50,7 +50,8 @@ def autoencoder(case: Mapping, keys: Mapping, inputs: Arrays) -> dict[str, np.nd
     params = jax.device_put(params)
     audio = jnp.asarray(inputs["audio"][:, 0])
     out: dict[str, Any] = {}
-    for suffix, config in (("", config), ("_nowin", config_of(case["config"], window=False))):
+    for suffix in ("", "_nowin"):
+        config = config_of(case["config"], window=not suffix)
         made = jax.jit(taae.intermediates, static_argnums=1)(params, config, audio)
         latents = made["latents"]
         values, tokens = fsq.quantize(latents, taae.quantizer(config))
@@ -130,7 +131,11 @@ def transformer(case: Mapping, keys: Mapping, inputs: Arrays) -> dict[str, np.nd
     query, key, _ = attention(None).apply(inner, normed, method="heads")
     length = x.shape[1]
     turns = rotary.angles(length, c["rope_dim"])
-    made_of = {"rope_freqs": jnp.concatenate([turns, turns], -1), "q_rot_item0": query[0].swapaxes(0, 1), "k_rot_item0": key[0].swapaxes(0, 1)}
+    made_of = {
+        "rope_freqs": jnp.concatenate([turns, turns], -1),
+        "q_rot_item0": query[0].swapaxes(0, 1),
+        "k_rot_item0": key[0].swapaxes(0, 1),
+    }
     for left, right in c["windows"]:
         name = "full" if left < 0 else f"w{left}_{right}"
         out, attended = run(None if left < 0 else (left, right))
