@@ -5,7 +5,7 @@ As of `pipeline`, batch k is a pure function of (clips, config, k), and an itera
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -140,7 +140,7 @@ def _pick(members: Sequence[Sequence[int]], seed: int, index: int, _: int) -> in
     return own[int(rng.integers(len(own)))]
 
 
-def _segment(clips: Clips, config: SegmentConfig, spell: Spell | None, index: int, which: int) -> dict[str, np.ndarray]:
+def _segment(clips: Clips, config: SegmentConfig, spell: Spell | None, index: int, which: int) -> Batch:
     rng = np.random.default_rng((_STREAM, 1, config.seed, index))
     clip = clips[which]
     audio = clip.audio
@@ -159,7 +159,7 @@ def _segment(clips: Clips, config: SegmentConfig, spell: Spell | None, index: in
     }
 
 
-def _stacked(share: tuple[int, int], rows: Sequence[Mapping[str, np.ndarray]]) -> Batch:
+def _stacked(share: tuple[int, int], rows: Sequence[Batch]) -> Batch:
     part, parts = share
     mine = rows[part * len(rows) // parts : (part + 1) * len(rows) // parts]
     return {name: np.stack([row[name] for row in mine]) for name in rows[0]}

@@ -15,7 +15,7 @@ def fidelity(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> d
       sample_rate: in Hz.
 
     Returns:
-      "si_sdr_db" (-inf or less than -100 where nothing is left), "mel_distance" and "stft_distance" as DAC computes them
+      "si_sdr_db" (far below -100 where nothing is left), "mel_distance" and "stft_distance" as DAC computes them
       (0 is perfect); means over the channels.
     """
     reference, estimate = (np.asarray(x, np.float32) for x in (reference, estimate))
