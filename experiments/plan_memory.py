@@ -126,7 +126,7 @@ def sitok_plan(name: str, options: Options) -> Plan:
     batch = {
         "mel": jax.ShapeDtypeStruct((options.batch, frames, config.front_end.n_mels), jnp.float32),
         "labels": jax.ShapeDtypeStruct((options.batch, frames // config.stack), jnp.int32),
-        "label_length": jax.ShapeDtypeStruct((options.batch,), jnp.int32),
+        "label_lengths": jax.ShapeDtypeStruct((options.batch,), jnp.int32),
     }
     loss = functools.partial(sitok_training.loss, config=config)
     return plan(lambda: sitok.init(jax.random.key(0), config), loss, batch, ("codebooks",))

@@ -61,7 +61,7 @@ def loss(
     Args:
       params: {"encoder", "decoder", "reader"}.
       extra: {"codebooks"}, moved towards the vectors of this batch.
-      batch: what `prepared` takes; "labels" (batch, n) int from 1 and "label_length" (batch,), where the text is
+      batch: what `prepared` takes; "labels" (batch, n) int from 1 and "label_lengths" (batch,), where the text is
         known; "index" (batch,) each item's number, by which its time, noise and fate are drawn.
       key: of this step.
       frozen: not used.
@@ -87,7 +87,7 @@ def loss(
     metrics = {"flow_loss": jnp.mean(flow), "commitment": jnp.mean(apart)}
     each = flow + commitment * apart
     if config.labels and "labels" in batch:
-        logits, spoken = sitok.read(variables, config, made["z"]), batch["label_length"]
+        logits, spoken = sitok.read(variables, config, made["z"]), batch["label_lengths"]
         text = ctc_loss(logits, jnp.sum(said, 1) * config.slots, batch["labels"], spoken) / jnp.maximum(spoken, 1)
         metrics["ctc_loss"] = jnp.mean(text)
         each = each + ctc_weight * text

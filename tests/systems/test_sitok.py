@@ -58,7 +58,7 @@ BATCH = {
     "mel": MEL,
     "frames": FRAMES,
     "labels": jnp.asarray([[1, 2, 2, 5], [3, 4, 0, 0], [1, 0, 0, 0]]),
-    "label_length": jnp.asarray([4, 2, 1]),
+    "label_lengths": jnp.asarray([4, 2, 1]),
     "index": jnp.arange(3),
 }
 
@@ -198,7 +198,7 @@ def test_the_loss_is_what_it_says():
     apart = np.mean([np.mean((made["continuous"] - made["z"])[i, :n] ** 2) for i, n in enumerate(steps)])
     logits = sitok.read(variables, config, made["z"])
     assert logits.shape == (3, 12, 6)
-    text = ctc_loss(logits, 2 * np.asarray(steps), BATCH["labels"], BATCH["label_length"]) / BATCH["label_length"]
+    text = ctc_loss(logits, 2 * np.asarray(steps), BATCH["labels"], BATCH["label_lengths"]) / BATCH["label_lengths"]
     np.testing.assert_allclose(metrics["flow_loss"], flow, rtol=1e-4)
     np.testing.assert_allclose(metrics["commitment"], apart, rtol=1e-4)
     np.testing.assert_allclose(metrics["ctc_loss"], np.mean(text), rtol=1e-4)
