@@ -68,18 +68,18 @@ def ours(model: str, work: str, seconds: float):
     rng = np.random.default_rng(1)
     if work == "encode":
         audio = jnp.asarray(0.1 * rng.standard_normal((1, length)), jnp.float32)
-        run = jax.jit(lambda p: system.encode(p, config, audio))
+        inputs, run = audio, jax.jit(lambda p, x: system.encode(p, config, x))
     else:
         frames = -(-length // config.hop)
         if system is dac:
             codes = jnp.asarray(rng.integers(config.size, size=(1, frames, config.levels)), jnp.int32)
-            run = jax.jit(lambda p: dac.decode(p, config, codes, length))
+            inputs, run = codes, jax.jit(lambda p, x: dac.decode(p, config, x, length))
         else:
             shape = (1, frames, len(config.tracks), config.levels)
             codes = jnp.asarray(rng.integers(config.size, size=shape), jnp.int32)
             sources = (sdcodec.MIX, *config.tracks)
-            run = jax.jit(lambda p: sdcodec.decode(p, config, codes, sources, length))
-    return lambda: jax.block_until_ready(run(params))
+            inputs, run = codes, jax.jit(lambda p, x: sdcodec.decode(p, config, x, sources, length))
+    return lambda: jax.block_until_ready(run(params, inputs))
 
 
 def original(model: str, work: str, seconds: float, threads: int):
@@ -197,12 +197,13 @@ def main(o: Options) -> None:
     for model, work in ((model, work) for model in o.models.split(",") for work in ("encode", "decode")):
         found = pair(o, model, work)
         mine = found["ours"]
-        line = f"{model} {work} of {o.seconds:g} s: {mine['seconds']:.2f} s, {mine['cpu']:.2f} s CPU, {mine['peak_gb']:.2f} GB"
-        line += f", the first {mine['first']:.2f} s"
+        line = f"{model} {work} of {o.seconds:g} s: {mine['seconds']:.2f} s, {mine['cpu']:.2f} s CPU"
+        line += f", {mine['peak_gb']:.2f} GB, the first {mine['first']:.2f} s"
         if theirs := found.get("original"):
             line += f"; PyTorch {theirs['seconds']:.2f} s, {theirs['cpu']:.2f} s CPU, {theirs['peak_gb']:.2f} GB"
             line += f"; {theirs['seconds'] / mine['seconds']:.2f} times as fast"
-            line += f" ({theirs['cpu'] / mine['cpu']:.2f} by CPU time), {mine['peak_gb'] / theirs['peak_gb']:.2f} of the memory"
+            line += f" ({theirs['cpu'] / mine['cpu']:.2f} by CPU time)"
+            line += f", {mine['peak_gb'] / theirs['peak_gb']:.2f} of the memory"
         print(line, flush=True)
         report.append({"what": f"{model} {work}", **found})
     in_turns.save(report, o.json)

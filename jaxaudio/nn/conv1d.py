@@ -1,5 +1,6 @@
 """One-dimensional convolutions over (batch, time, channels), written as what runs fastest."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -110,18 +111,29 @@ class Transpose1d(nn.Module):
 def _same(x: Array, kernel: Array, dilation: int, fast: bool) -> Array:
     """Convolution that keeps the length, zeros beyond the ends."""
     width, inputs, features = kernel.shape
-    reach = (width - 1) * dilation // 2
+    if not fast or min(inputs, features) < 256 or width < 7 or x.dtype == jnp.bfloat16:
+        return _direct(x, kernel, dilation)
+    return _saving(x, kernel, dilation)
 
-    def direct(x: Array, kernel: Array) -> Array:
-        return convolve1d(x, kernel, (reach, reach), dilation)
 
-    def saving(x: Array, kernel: Array) -> Array:
+def _direct(x: Array, kernel: Array, dilation: int) -> Array:
+    reach = (kernel.shape[0] - 1) * dilation // 2
+    return convolve1d(x, kernel, (reach, reach), dilation)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _saving(x: Array, kernel: Array, dilation: int) -> Array:
+    def on_cpu(x: Array, kernel: Array) -> Array:
         # Positions that the dilation keeps apart become a second axis, without moving anything.
         batch, time, channels = x.shape
         x = jnp.pad(x, ((0, 0), (0, -time % dilation), (0, 0)))
         y = winograd.convolve(x.reshape(batch, -1, dilation, channels), kernel[:, None])
-        return y.reshape(batch, -1, features)[:, :time]
+        return y.reshape(batch, -1, kernel.shape[2])[:, :time]
 
-    if not fast or min(inputs, features) < 256 or width < 7 or x.dtype == jnp.bfloat16:
-        return direct(x, kernel)
-    return jax.lax.platform_dependent(x, kernel, cpu=saving, default=direct)
+    return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=lambda x, k: _direct(x, k, dilation))
+
+
+@_saving.defjvp
+def _differentiated(dilation: int, primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Where gradients are taken, nothing is saved: those of the transforms cost more than they do."""
+    return jax.jvp(lambda x, kernel: _direct(x, kernel, dilation), primals, tangents)

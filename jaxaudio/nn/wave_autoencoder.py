@@ -79,10 +79,11 @@ class _Conv(nn.Module):
     width: int
     dilation: int = 1
     padded: bool = True
+    fast: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        conv = Conv1d(self.features, self.width, self.dilation, False, _START)
+        conv = Conv1d(self.features, self.width, self.dilation, self.fast, _START)
         nn.share_scope(self, conv)
         return conv(x) if self.padded else _trimmed(conv(x), (self.width - 1) * self.dilation // 2)
 
@@ -94,11 +95,12 @@ def _trimmed(x: Array, count: int) -> Array:
 class _ResidualUnit(nn.Module):
     dilation: int
     padded: bool
+    fast: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         y = Snake(name="block_0")(x)
-        y = _Conv(x.shape[-1], _WIDTH, self.dilation, self.padded, name="block_1")(y)
+        y = _Conv(x.shape[-1], _WIDTH, self.dilation, self.padded, self.fast, name="block_1")(y)
         y = _Conv(x.shape[-1], 1, name="block_3")(Snake(name="block_2")(y))
         return _trimmed(x, (x.shape[1] - y.shape[1]) // 2) + y
 
@@ -127,7 +129,7 @@ class _Up(nn.Module):
         up = Transpose1d(x.shape[-1] // 2, 2 * self.rate, self.rate, self.crop, self.more, _START, name="block_1")
         x = up(Snake(name="block_0")(x))
         for i, dilation in enumerate(_DILATIONS):
-            x = _ResidualUnit(dilation, self.padded, name=f"block_{i + 2}")(x)
+            x = _ResidualUnit(dilation, self.padded, True, name=f"block_{i + 2}")(x)
         return x
 
 

@@ -10,19 +10,14 @@ import pytest
 from jaxaudio.errors import ConfigError, UsageError
 from jaxaudio.nn import receptive, snake, wave_autoencoder
 from jaxaudio.nn.conv1d import Strided1d, Transpose1d
+from tests.codec_weights import lively
 
 UP = wave_autoencoder.Config(channels=4, rates=(3, 2), latent=5, decoder_channels=8)
 DOWN = dataclasses.replace(UP, crop="down")
 
 
 def filled(config):
-    rng = np.random.default_rng(0)
-    shapes = jax.eval_shape(lambda: wave_autoencoder.init(jax.random.key(0), config))
-
-    def fill(s):
-        return jnp.asarray(rng.standard_normal(s.shape) / max(1, np.prod(s.shape[:-1])) ** 0.5, s.dtype)
-
-    return jax.tree.map(fill, shapes)
+    return lively(jax.eval_shape(lambda: wave_autoencoder.init(jax.random.key(0), config)))
 
 
 def normal(seed, *shape):
@@ -66,14 +61,14 @@ def test_decoders_make_what_is_said_and_no_more_or_less(config, frames):
         assert audio.shape == (2, length) and np.all(np.abs(audio) <= 1)
         shared = min(length, raw.shape[1])
         np.testing.assert_allclose(audio[:, :shared], raw[:, :shared], atol=1e-6)
-    # What is missing in the original is what it would be if frames followed that change nothing.
-    longer = wave_autoencoder._Decoder(config, exact=True).apply({"params": params["decoder"]}, z)
-    np.testing.assert_allclose(wave_autoencoder.decode(params, config, z)[:, -1], longer[:, -1], atol=1e-6)
+    if config is UP:  # what the original lacks comes from strides that cut off less
+        longer = wave_autoencoder._Decoder(config, exact=True).apply({"params": params["decoder"]}, z)
+        np.testing.assert_allclose(wave_autoencoder.decode(params, config, z)[:, -1], longer[:, -1], atol=1e-6)
 
 
 @pytest.mark.parametrize("config", [UP, DOWN])
 def test_receptive_fields_are_those_of_the_networks(config):
-    params, frames, hop = filled(config), 24, config.hop
+    params, frames, hop = filled(config), 80, config.hop
     encoder = wave_autoencoder.encoder_layers(config)
     middle = frames // 2
     audio = normal(0, 1, frames * hop)

@@ -1,7 +1,6 @@
 """DAC at a small size: any length, in pieces, and what is published."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -9,6 +8,7 @@ from jaxaudio.convert.rules import count
 from jaxaudio.errors import UsageError
 from jaxaudio.nn import receptive, wave_autoencoder
 from jaxaudio.systems import dac, dac_files
+from tests.codec_weights import lively
 
 SMALL = dac.Config(
     sample_rate=8000,
@@ -17,22 +17,12 @@ SMALL = dac.Config(
     size=16,
     width=3,
 )
-WINDOW = 24
+WINDOW = 48
 encode = jax.jit(lambda p, x: dac.encode(p, SMALL, x))
 decode = jax.jit(lambda p, x: dac.decode(p, SMALL, x))
 
 
-def filled():
-    rng = np.random.default_rng(0)
-    shapes = jax.eval_shape(lambda: dac.init(jax.random.key(0), SMALL))
-
-    def fill(s):
-        return jnp.asarray(rng.standard_normal(s.shape) / max(1, np.prod(s.shape[:-1])) ** 0.5, s.dtype)
-
-    return jax.tree.map(fill, shapes)
-
-
-PARAMS = filled()
+PARAMS = lively(jax.eval_shape(lambda: dac.init(jax.random.key(0), SMALL)))
 AUDIO = np.random.default_rng(1).standard_normal((2, 1507)).astype(np.float32)
 
 
@@ -77,7 +67,7 @@ def test_training_hears_what_decoding_gives():
 
 
 def test_published_windows_keep_level_and_length():
-    made = dac_files.compress(PARAMS, SMALL, AUDIO, seconds=0.1)
+    made = dac_files.compress(PARAMS, SMALL, AUDIO, seconds=0.15)
     assert not made.padded and made.codes.shape[1] > made.frames
     audio = dac_files.decompress(PARAMS, SMALL, made)
     assert audio.shape == AUDIO.shape

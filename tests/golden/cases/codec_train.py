@@ -31,7 +31,8 @@ def _step(
     inputs: Arrays,
     target: Any,
     rules: tuple,
-    generate: Callable[[Any], tuple[dict[str, jax.Array], Any]],
+    generate: Callable[[Any, Any], tuple[dict[str, jax.Array], Any]],
+    batch: dict[str, jax.Array],
     *,
     mel_rate: int,
     clip: tuple[float, float],
@@ -53,7 +54,9 @@ def _step(
         "g": convert({k: x for k, x in state.items() if not k.startswith(_CRITIC)}, rules, target)["params"],
         "d": convert({k: x for k, x in state.items() if k.startswith(_CRITIC)}, critic_rules, judges)["params"],
     }
-    losses = codec_losses(lambda p, *_: generate({"params": p}), dac_terms(mel_rate), least_squares_critic(config))
+    losses = codec_losses(
+        lambda p, _, batch, *__: generate({"params": p}, batch), dac_terms(mel_rate), least_squares_critic(config)
+    )
     tx = adamw(1e-4, b1=0.8, b2=0.99, weight_decay=0.01)
 
     def updated(params: Any, slopes: Any, limit: float) -> tuple[Any, jax.Array]:
@@ -62,8 +65,8 @@ def _step(
         return optax.apply_updates(params, updates), norm
 
     @jax.jit
-    def run(params: Any) -> Any:
-        made, pull, extra = jax.vjp(lambda p: losses.generate(p, {}, {}, None, None), params["g"], has_aux=True)
+    def run(params: Any, batch: Any) -> Any:  # arrays that are not arguments are constants, and folded at length
+        made, pull, extra = jax.vjp(lambda p: losses.generate(p, {}, batch, None, None), params["g"], has_aux=True)
         _, (before, _) = losses.generator_loss(made, params["d"], {}, {}, None, None)
         judge = jax.value_and_grad(losses.discriminator_loss, has_aux=True)
         (judged, _), d_slopes = judge(params["d"], {}, made, {}, None, None)
@@ -91,7 +94,7 @@ def _step(
         }
         return values, made, extra, (d_slopes, d_after), (g_slopes, g_after)
 
-    values, made, extra, of_critic, of_generator = run(params)
+    values, made, extra, of_critic, of_generator = run(params, batch)
     out: dict[str, Any] = dict(values)
     for side, (slopes, after), names in (("d", of_critic, critic_rules), ("g", of_generator, rules)):
         slopes, after = (to_torch({"params": tree}, names, keys) for tree in (slopes, after))
@@ -108,12 +111,12 @@ def dac_train_step(case: Mapping, keys: Mapping, inputs: Arrays) -> dict[str, np
     """With quantiser dropout as the original draws it."""
     config = dac_config(case["config"]["generator"])
     target = jax.eval_shape(lambda: dac.normalized(dac.init(jax.random.key(0), config)))
-    audio, limits = jnp.asarray(inputs["audio"][:, 0]), jnp.asarray(inputs["n_quantizers_per_item"])
+    batch = {"audio": jnp.asarray(inputs["audio"][:, 0]), "limits": jnp.asarray(inputs["n_quantizers_per_item"])}
 
-    def generate(params: Any) -> Any:
-        made = dac.reconstruct(params, config, audio, limits)
+    def generate(params: Any, batch: Any) -> Any:
+        made = dac.reconstruct(params, config, batch["audio"], batch["limits"])
         return {
-            "reference": audio[:, : made.audio.shape[1]],
+            "reference": batch["audio"][:, : made.audio.shape[1]],
             "estimate": made.audio,
             "commitment": made.commitment,
             "codebook": made.codebook,
@@ -121,7 +124,9 @@ def dac_train_step(case: Mapping, keys: Mapping, inputs: Arrays) -> dict[str, np
 
     rules = weight_norm.split_rules(dac.WEIGHTS)
     clip = case["config"]["clip"]["d"], case["config"]["clip"]["g"]
-    out, made, quantized = _step(case, keys, inputs, target, rules, generate, mel_rate=config.sample_rate, clip=clip)
+    out, made, quantized = _step(
+        case, keys, inputs, target, rules, generate, batch, mel_rate=config.sample_rate, clip=clip
+    )
     out |= {"recon": made["estimate"][:, None], "codes": first(quantized.codes), "z": first(quantized.z)}
     return {name: np.asarray(x) for name, x in out.items() if name in inputs}
 
@@ -143,7 +148,10 @@ def sdcodec_train_step(case: Mapping, keys: Mapping, inputs: Arrays) -> dict[str
     reference = jnp.stack([mix, *(sources[t] for t in valid)], 1)
     present = jnp.tile(jnp.asarray(inputs["valid_mask"], jnp.float32), (len(mixture), 1))
 
-    def generate(params: Any) -> Any:
+    batch = {"mixture": mixture, "present": present, "swaps": swaps, "reference": reference}
+
+    def generate(params: Any, batch: Any) -> Any:
+        mixture, present, swaps, reference = (batch[name] for name in ("mixture", "present", "swaps", "reference"))
         made = sdcodec.reconstruct(params, config, mixture, present, swaps=swaps, sources=valid)
         estimate = jnp.concatenate([made.mix[:, None], made.sources], 1)
         losses = {"commitment": made.commitment, "codebook": made.codebook}
@@ -153,7 +161,7 @@ def sdcodec_train_step(case: Mapping, keys: Mapping, inputs: Arrays) -> dict[str
     rules = weight_norm.split_rules(sdcodec.WEIGHTS)
     clip = (case["config"]["clip"],) * 2
     out, _, (estimate, codes, used) = _step(
-        case, keys, inputs, target, rules, generate, mel_rate=44100, clip=clip, alignment="centred"
+        case, keys, inputs, target, rules, generate, batch, mel_rate=44100, clip=clip, alignment="centred"
     )
     out |= {"recon": estimate[:, :, None], "ref": reference[:, :, None]}
     for i, track in enumerate(config.tracks):

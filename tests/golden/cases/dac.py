@@ -111,11 +111,11 @@ def _training(config: dac.Config, state: Mapping, keys: Mapping, inputs: Arrays)
 
     @jax.jit
     @functools.partial(jax.value_and_grad, has_aux=True)
-    def run(params: Any) -> Any:
+    def run(params: Any, audio: jax.Array) -> Any:
         made = dac.reconstruct(params, config, audio, limits)
         return 10 * jnp.mean(jnp.square(made.audio)) + 0.25 * made.commitment + made.codebook, made
 
-    (loss, made), slopes = run(convert(state, rules, target))
+    (loss, made), slopes = run(convert(state, rules, target), audio)
     grads = to_torch(slopes, rules, keys)
     return {
         "train_recon": np.asarray(made.audio)[:, None],

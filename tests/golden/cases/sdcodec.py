@@ -50,7 +50,7 @@ def sdcodec_case(case: Mapping, keys: Mapping, inputs: Arrays) -> dict[str, np.n
     audio = jnp.asarray(inputs["audio"][:, 0])
 
     @jax.jit
-    def run(params: Any) -> Any:
+    def run(params: Any, audio: jax.Array) -> Any:
         p = params["params"]
         feats = wave_autoencoder.encode(p, config.waves, audio)
         made = sdcodec.quantize_latents(p["quantizer"], config, feats)
@@ -59,7 +59,7 @@ def sdcodec_case(case: Mapping, keys: Mapping, inputs: Arrays) -> dict[str, np.n
         wanted = [sum(parts), *parts, sum(few[t].z for t in config.tracks)]
         return feats, made, wave_autoencoder.decode_raw(p, config.waves, jnp.concatenate(wanted))
 
-    feats, made, heard = run(params)
+    feats, made, heard = run(params, audio)
     length = audio.shape[1]
     recon = np.asarray(heard)[:, :length]
     step = feats.shape[2] // stored["feats"].shape[1]
@@ -98,7 +98,7 @@ def _forward(config: sdcodec.Config, state: Mapping, keys: Mapping, inputs: Arra
 
     @jax.jit
     @functools.partial(jax.value_and_grad, has_aux=True)
-    def run(params: Any, swaps: jax.Array) -> Any:
+    def run(params: Any, mixture: jax.Array, swaps: jax.Array) -> Any:
         made = sdcodec.reconstruct(params, config, mixture, present, swaps=swaps, sources=valid)
         recon = jnp.concatenate([made.mix[:, None], made.sources], 1)
         return 10 * jnp.mean(jnp.square(recon)) + 0.25 * made.commitment + made.codebook, (recon, made)
@@ -106,7 +106,7 @@ def _forward(config: sdcodec.Config, state: Mapping, keys: Mapping, inputs: Arra
     out: dict[str, Any] = {}
     for start in (f"fw_swap{swap}_train{train}_" for swap in (0, 1) for train in (0, 1)):
         order = _orders(params, config, mixture, valid, inputs[f"{start}recon"][:, 0, 0])
-        (loss, (recon, made)), slopes = run(params, order)
+        (loss, (recon, made)), slopes = run(params, mixture, order)
         grads = to_torch(slopes, rules, keys)
         out |= {
             f"{start}recon": recon[:, :, None],
@@ -128,13 +128,13 @@ def _orders(
     pairs = [(i, j) for i in range(count) for j in range(count)]
 
     @jax.jit
-    def decoded(params: Any) -> jax.Array:
+    def decoded(params: Any, mixture: jax.Array) -> jax.Array:
         p = weight_norm.fuse(params["params"])
         made = sdcodec.quantize({"params": p}, config, mixture)
         z = jnp.stack([made[valid[0]].z[i] + made[valid[1]].z[j] for i, j in pairs])
         return wave_autoencoder.decode_raw(p, config.waves, z)[:, : heard.shape[-1]]
 
-    audio = np.asarray(decoded(params))
+    audio = np.asarray(decoded(params, mixture))
     found = [pairs[int(np.argmin(np.square(audio - x).sum(1)))] for x in heard]
     orders = {t: [pair[k] for pair in found] for k, t in enumerate(valid)}
     return jnp.array([orders.get(t, list(range(count))) for t in config.tracks])

@@ -1,0 +1,100 @@
+"""Puts a trained codec into the package: weights, card and the figures that `codec_report.py` measured.
+
+python experiments/ship_codecs.py --name speech-codec-mini --run runs/codec_speech_mini/final
+python experiments/codec_report.py --data data/open_speech --models speech-codec-mini --out docs/codecs-speech
+python experiments/ship_codecs.py --name speech-codec-mini --report docs/codecs-speech.md
+"""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+from jaxaudio.data import open_music, open_speech
+from jaxaudio.models import publish, read_card
+
+ASSETS = Path("jaxaudio/assets")
+
+ABOUT = {
+    "speech-codec-mini": (
+        "A transformer codec with FSQ for speech at 16 kHz: 25 tokens per second.",
+        "experiments/codec_speech_mini.py",
+        ("speech",),
+    ),
+    "tracks-codec-mini": (
+        "An SD-Codec at 16 kHz that keeps speech and music apart.",
+        "experiments/codec_tracks_mini.py",
+        ("speech", "music"),
+    ),
+}
+"""What each model is, what trained it, and on what."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to ship.
+
+    Attributes:
+      name: of the model, one of `ABOUT`.
+      run: `final` or `best` folder of its training run; without it the weights stay what they are.
+      report: table of `codec_report.py` for the card.
+    """
+
+    name: str
+    run: Path | None = None
+    report: Path | None = None
+
+
+def attribution(kinds: tuple[str, ...]) -> str:
+    """Whom weights trained on these sets owe their names."""
+    lines = []
+    if "speech" in kinds:
+        lines += [
+            f"- {source.package}: {source.speaker} ({source.language}), {source.licence}"
+            for source in open_speech.SOURCES
+            if not source.unseen
+        ]
+        lines.append(
+            "- synthetic voices of flite (CMU ARCTIC: awb, rms, slt, kal16) and espeak-ng, reading random words of SCOWL"
+        )
+    if "music" in kinds:
+        lines += [f"- {source.package}: {source.authors}, {open_music.LICENCE}" for source in open_music.SOURCES]
+    return "\n".join(lines)
+
+
+def main(options: Options) -> None:
+    """Exports, and writes the card."""
+    what, experiment, kinds = ABOUT[options.name]
+    out = ASSETS / options.name
+    if options.run is not None:
+        step = json.loads((options.run / "config.json").read_text())["step"]
+        shutil.rmtree(out, ignore_errors=True)
+        publish.export_training(
+            options.run,
+            out,
+            name=options.name,
+            licence="CC-BY-SA-3.0",
+            source=f"trained by {experiment}",
+            dtype=np.float16,
+            about={"step": step},
+        )
+    card = read_card(out)
+    figures = options.report.read_text() if options.report else "Not measured yet.\n"
+    size = sum(file.stat().st_size for file in out.iterdir()) / 1e6
+    (out / "CARD.md").write_text(
+        f"# {options.name}\n\n{what} {size:.1f} MB, stored as float16.\n\n"
+        f"Trained for {card.about['step']} steps on two CPU cores by `jaxaudio train {experiment}`, exported by "
+        f"`python experiments/ship_codecs.py`.\n\n"
+        "## Measured\n\nOn people and texts that were never trained on, `python experiments/codec_report.py`; means "
+        "over all clips, word error rates of Whisper tiny.en over the English ones.\n\n"
+        f"{figures}\n## Licence and sources\n\nCC-BY-SA-3.0, as the recordings that it was trained on:\n\n"
+        f"{attribution(kinds)}\n"
+    )
+    print(f"{out}: {size:.1f} MB")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))
