@@ -65,7 +65,9 @@ EXPERIMENT = Experiment(
     batch_size=16,
     model=taae.MINI,
     data=Data(),
-    optimizer=Optimizer(lr=1e-3, b1=0.9, b2=0.98, weight_decay=0.01, schedule="cosine", warm_up_steps=300, final_lr=2e-5),
+    optimizer=Optimizer(
+        lr=1e-3, b1=0.9, b2=0.98, weight_decay=0.01, schedule="cosine", warm_up_steps=300, final_lr=2e-5
+    ),
     discriminator=Optimizer(lr=4e-4, b1=0.8, b2=0.99),
     clip_norm=1.0,
     ema_decay=0.999,
