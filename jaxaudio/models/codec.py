@@ -24,7 +24,7 @@ class Codec:
 
     Attributes:
       name: of the model.
-      system: "dac", "sdcodec" or "taae".
+      system: "dac", "sdcodec", "taae" or "sitok".
       config: the system's configuration.
       params: parameters for the pure functions of `jaxaudio.systems`, on the default device.
       sample_rate: that the model works at, in Hz.

@@ -1,6 +1,7 @@
 """The codecs' systems behind one face: waveforms at the model's rate to integers and back, in bounded memory."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -76,7 +77,7 @@ class Coder:
 
 def open_coder(system: str, params: Any, config: Any) -> Coder:
     """The coder of a model."""
-    return {"dac": _dac, "sdcodec": _sdcodec, "taae": _taae}[system](params, config)
+    return {"dac": _dac, "sdcodec": _sdcodec, "taae": _taae, "sitok": _sitok}[system](params, config)
 
 
 def _dac(params: Any, config: Any) -> Coder:
@@ -150,6 +151,68 @@ def _taae(params: Any, config: Any) -> Coder:
         encode=encode,
         decode=decode,
     )
+
+
+def _sitok(params: Any, config: Any) -> Coder:
+    import jax
+    import jax.numpy as jnp
+
+    from jaxaudio.systems import sitok
+
+    hop = config.front_end.hop * config.stack
+    usual = sitok.Sampling(steps=2, solver="shortcut") if config.steps else sitok.Sampling()
+
+    @jax.jit
+    def listen(params: Any, waves: jax.Array, frames: jax.Array) -> jax.Array:
+        codes = sitok.encode(params, config, sitok.mel(config, waves), frames)
+        return codes.reshape(*codes.shape[:2], 1, config.books)
+
+    @functools.partial(jax.jit, static_argnames="sampling")
+    def speak(params: Any, codes: jax.Array, frames: jax.Array, key: jax.Array, sampling: Any) -> jax.Array:
+        codes = codes[..., 0] if config.books == 1 else codes
+        made = sitok.decode(params, config, codes, key, sampling=sampling, frames=frames)
+        return sitok.waveform(params, config, made)
+
+    def process(waves: np.ndarray) -> np.ndarray:
+        tokens = -(-waves.shape[1] // hop)
+        filled = np.pad(waves, ((0, 0), (0, _filled(tokens) * hop - waves.shape[1])))
+        frames = np.full(len(waves), -(-waves.shape[1] // config.front_end.hop), np.int32)
+        return np.asarray(listen(params, jnp.asarray(filled), frames))[:, :tokens]
+
+    def encode(waves: np.ndarray, rate: Rate) -> Pieces:
+        # What is before the overlap is forgotten; a token hears half a window of the spectrogram after its own frames.
+        size, before = (round(seconds * config.token_rate) for seconds in (config.window, config.overlap))
+        windows = receptive.Windows(process=process, size=size, context=(before, 1), inputs=hop, outputs=1)
+        return receptive.run(windows, waves)
+
+    def decode(codes: np.ndarray, rate: Rate, source: str, length: int, how: How) -> Pieces:
+        sampling = dataclasses.replace(
+            usual,
+            steps=usual.steps if how.steps is None else how.steps,
+            guidance=usual.guidance if how.guidance is None else how.guidance,
+        )
+        tokens = codes.shape[1]
+        filled = np.pad(codes[:, :, 0], ((0, 0), (0, _filled(tokens) - tokens), (0, 0)))
+        frames = np.full(len(codes), -(-length // config.front_end.hop), np.int32)
+        made = speak(params, jnp.asarray(filled), frames, jax.random.key(how.seed), sampling)
+        yield np.asarray(made)[:, :length]
+
+    return Coder(
+        tracks=(MIXTURE,),
+        sources=(MIXTURE,),
+        hop=hop,
+        rates=(Rate((config.size,) * config.books, None),),
+        loudness=-20.0,
+        samples=True,
+        encode=encode,
+        decode=decode,
+    )
+
+
+def _filled(count: int) -> int:
+    """A length of at least `count`, of which there are few: a power of two, or half as much again."""
+    power = 1 << max(3, (count - 1).bit_length())
+    return power * 3 // 4 if count <= power * 3 // 4 else power
 
 
 def _by_levels(config: Any) -> tuple[Rate, ...]:

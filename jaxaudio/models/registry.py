@@ -22,7 +22,7 @@ _OPENERS = {
     "clap": ("clap", "open_clap"),
     "audioldm": ("generator", "open_generator"),
     "flowsep": ("flow_separator", "open_flow_separator"),
-    **dict.fromkeys(("dac", "sdcodec", "taae"), ("codec", "open_codec")),
+    **dict.fromkeys(("dac", "sdcodec", "taae", "sitok"), ("codec", "open_codec")),
 }
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -65,7 +65,7 @@ def load(name_or_path: str | os.PathLike = DEFAULT, *, dtype: str | None = None)
 
     Returns:
       By its system, a `jaxaudio.models.Separator` (audiosep, lassnet), `FlowSeparator` (flowsep), `Generator`
-      (audioldm), `Codec` (dac, sdcodec, taae) or `Clap`.
+      (audioldm), `Codec` (dac, sdcodec, taae, sitok) or `Clap`.
 
     Raises:
       MissingError: there is no such model.

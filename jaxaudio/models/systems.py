@@ -18,12 +18,13 @@ HOMES = {
     "dac": "jaxaudio.systems.dac",
     "sdcodec": "jaxaudio.systems.sdcodec",
     "taae": "jaxaudio.systems.taae",
+    "sitok": "jaxaudio.systems.sitok",
 }
 
 LATENT = ("audioldm", "flowsep")
 """Those that sample latents: their weights are a "generator"."""
 
-CODECS = ("dac", "sdcodec", "taae")
+CODECS = ("dac", "sdcodec", "taae", "sitok")
 """Those that make tokens: their weights are a "codec"."""
 
 _PARTS = {"t5": "jaxaudio.text.t5"}  # of models, but none by themselves

@@ -3,6 +3,7 @@
 import functools
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -44,6 +45,7 @@ class SnakeBeta(nn.Module):
         return tuple(x + size * sine_squared(alpha * x) for x in parts)
 
 
+@jax.custom_jvp
 def sine_squared(x: Array) -> Array:
     """sin(x)^2, to the precision of float32 for numbers of up to 2e5.
 
@@ -52,15 +54,35 @@ def sine_squared(x: Array) -> Array:
     """
     if x.dtype == jnp.float64:
         return jnp.square(jnp.sin(x))
+    u = jnp.square(_reduced(x))
+    return (u * _polynomial(_sine_polynomial(), u)).astype(x.dtype)
+
+
+@sine_squared.defjvp
+def _sine_of_twice(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    """Its slope, of x alone: what the polynomial computes on the way is not worth keeping."""
+    (x,), (dx,) = primals, tangents
+    if x.dtype == jnp.float64:
+        return sine_squared(x), jnp.sin(2 * x) * dx
+    y = _reduced(x)
+    slopes = _sine_polynomial() * np.arange(1, 1 + len(_sine_polynomial()))
+    return sine_squared(x), (2 * y * _polynomial(slopes, jnp.square(y))).astype(x.dtype) * dx
+
+
+def _reduced(x: Array) -> Array:
+    """In [-pi / 2, pi / 2], a multiple of pi away from x."""
     y = x.astype(jnp.float32)
     turns = jnp.round(y * np.float32(1 / np.pi))
     for part in (*_PI, np.pi - sum(_PI)):
         y = y - turns * np.float32(part)
-    u = jnp.square(jnp.clip(y, -np.float32(np.pi / 2), np.float32(np.pi / 2)))
-    *rest, value = (np.float32(c) for c in _sine_polynomial())
+    return jnp.clip(y, -np.float32(np.pi / 2), np.float32(np.pi / 2))
+
+
+def _polynomial(coefficients: np.ndarray, u: Array) -> Array:
+    *rest, value = (np.float32(c) for c in coefficients)
     for coefficient in reversed(rest):
         value = value * u + coefficient
-    return (u * value).astype(x.dtype)
+    return value
 
 
 @functools.lru_cache(maxsize=1)

@@ -29,7 +29,7 @@ Params = Any
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """A SiTok without its vocoder.
+    """Shape of a SiTok.
 
     Attributes:
       front_end: the spectrogram; TaDiCodec's, inferred.
@@ -52,6 +52,7 @@ class Config:
       time_scale: of the decoder's time before its sines and cosines, inferred.
       window: seconds that are decoded at once; longer sounds are in windows. Inferred.
       overlap: seconds in which neighbouring windows fade into each other.
+      vocoder: what makes sound of the spectrograms, trained apart; None without one.
       whole: see `llama.Config`.
       remat: see `llama.Config`.
       dtype: see `llama.Config`.
@@ -77,6 +78,7 @@ class Config:
     time_scale: float = 1000.0
     window: float = 20.0
     overlap: float = 2.0
+    vocoder: vocos.Config | None = None
     whole: bool | None = None
     remat: bool = False
     dtype: str = "float32"
@@ -180,16 +182,28 @@ MINI = Config(
     slots=2,
     window=10.0,
     overlap=1.0,
+    vocoder=vocos.Config(
+        sample_rate=16000,
+        mels=80,
+        width=96,
+        hidden=256,
+        layers=5,
+        n_fft=1280,
+        hop=320,
+        padding="same",
+        mean=-4.5,
+        spread=2.236,
+    ),
 )
 """Small enough to train on two cores: 150 bits per second at 16 kHz. Mean and variance are those of read speech."""
 
 
 def init(key: Array, config: Config) -> Params:
-    """Random {"params": {"encoder", "decoder", "reader"}, "codebooks"}; use `jax.eval_shape` for the shapes alone.
+    """Random {"params": {"encoder", "decoder", "reader"}, "codebooks"[, "vocoder"]}; see `jax.eval_shape` for shapes.
 
     The first training step fills the codebooks with what the encoder says then.
     """
-    keys = jax.random.split(key, 8)
+    keys = jax.random.split(key, 9)
     c, width = config, config.width
 
     def linear(key: Array, inputs: int, outputs: int) -> Params:
@@ -211,7 +225,8 @@ def init(key: Array, config: Config) -> Params:
         }
     shape = (c.books, c.size, c.dim)
     books = {"codebook": jax.random.normal(keys[7], shape), "counts": jnp.zeros(shape[:2]), "sums": jnp.zeros(shape)}
-    return {"params": params, "codebooks": books}
+    vocoder = {"vocoder": vocos.init(keys[8], c.vocoder)} if c.vocoder else {}
+    return {"params": params, "codebooks": books, **vocoder}
 
 
 def mel(config: Config, waveform: Array) -> Array:
@@ -219,9 +234,15 @@ def mel(config: Config, waveform: Array) -> Array:
     return (log_mel(waveform, config.front_end) - config.mean) / config.variance**0.5
 
 
-def waveform(params: Params, vocoder: vocos.Config, config: Config, mel: Array) -> Array:
-    """What a vocoder of natural log-mels makes of normalised ones (batch, frames, mels): (batch, samples)."""
-    return vocos.generate(params, vocoder, mel * config.variance**0.5 + config.mean)
+def waveform(params: Params, config: Config, mel: Array) -> Array:
+    """What the vocoder makes of normalised log-mels (batch, frames, mels): (batch, frames * hop).
+
+    Raises:
+      ConfigError: the configuration has no vocoder.
+    """
+    if config.vocoder is None:
+        raise ConfigError("this SiTok has no vocoder; give its configuration one, and its weights.")
+    return vocos.generate(params["vocoder"], config.vocoder, mel * config.variance**0.5 + config.mean)
 
 
 def real(frames: Array | None, mel: Array) -> Array:

@@ -24,7 +24,13 @@ def folder(tmp_path_factory):
     tiny_codec.write(root / "dac", "dac", tiny_codec.DAC)
     tiny_codec.write(root / "other", "dac", tiny_codec.DAC, seed=1)
     tiny_codec.write(root / "sdcodec", "sdcodec", tiny_codec.SDCODEC)
+    tiny_codec.write(root / "sitok", "sitok", tiny_codec.SITOK)
     return root
+
+
+@pytest.fixture(scope="module")
+def drawing(folder) -> Codec:
+    return jaxaudio.load(folder / "sitok")
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +101,20 @@ def test_tracks_are_decoded_apart_and_together(tracks):
         tracks.decode(alone)
     with pytest.raises(UsageError, match="no source 'effects'"):
         tracks.decode(codes, source="effects")
+
+
+def test_a_codec_that_draws(drawing):
+    audio = noise(5003)
+    codes = drawing.encode(np.stack([audio, audio], 1), sample_rate=RATE)
+    assert codes.values.shape == (2, 1, math.ceil(5003 / 128), 1) and drawing.coder.samples
+    made = drawing.decode(codes, steps=2)
+    assert made.shape == (5003, 2) and np.isfinite(made).all()
+    np.testing.assert_array_equal(made[:, 0], made[:, 1])
+    np.testing.assert_array_equal(drawing.decode(codes, steps=2), made)
+    for changed in ({"seed": 1}, {"steps": 3}, {"guidance": 2.0}):
+        assert not np.array_equal(drawing.decode(codes, **{"steps": 2, **changed}), made)
+    with pytest.raises(UsageError, match="a number of steps 0 cannot be"):
+        drawing.decode(codes, steps=0)
 
 
 @pytest.mark.parametrize("name", ["silence", "constant", "square"])

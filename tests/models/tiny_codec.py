@@ -1,13 +1,14 @@
 """Codecs with random weights, as small as they can be, in model folders of their own."""
 
+import dataclasses
 from pathlib import Path
 
 import jax
 
 from jaxaudio.models import folder as folders
 from jaxaudio.models import systems
-from jaxaudio.nn import wave_autoencoder
-from jaxaudio.systems import dac, sdcodec
+from jaxaudio.nn import vocos, wave_autoencoder
+from jaxaudio.systems import dac, sdcodec, sitok
 from tests.models.tiny import filled
 
 _WAVES = {"channels": 4, "rates": (2, 5), "latent": 8, "decoder_channels": 16}
@@ -21,6 +22,23 @@ SDCODEC = sdcodec.Config(
     levels=2,
     size=32,
     width=4,
+)
+
+
+SITOK = dataclasses.replace(
+    sitok.MINI,
+    front_end=dataclasses.replace(sitok.MINI.front_end, sample_rate=8000, n_fft=128, hop=32, pad=48, n_mels=8),
+    width=16,
+    hidden=24,
+    heads=2,
+    encoder_layers=1,
+    decoder_layers=1,
+    reader_layers=1,
+    size=32,
+    dim=4,
+    window=0.5,
+    overlap=0.1,
+    vocoder=vocos.Config(sample_rate=8000, mels=8, width=8, hidden=16, layers=1, n_fft=128, hop=32, padding="same"),
 )
 
 
