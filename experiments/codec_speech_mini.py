@@ -32,7 +32,7 @@ class Data:
     root: str = "data/open_speech"
     evaluation: str = "heldout_speakers"
     seconds: float = 1.28
-    adversary_start: int = 4500
+    adversary_start: int = 4300
 
 
 def build(experiment: Experiment) -> Task:
@@ -61,7 +61,7 @@ def build(experiment: Experiment) -> Task:
 EXPERIMENT = Experiment(
     build=build,
     out="runs/codec_speech_mini",
-    steps=6500,
+    steps=5200,
     batch_size=16,
     model=taae.MINI,
     data=Data(),

@@ -1,6 +1,7 @@
 """Snake activations (Ziyin et al., 2020), and their use without aliasing in BigVGAN (Lee et al., 2023, section 3)."""
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -78,7 +79,7 @@ def _reduced(x: Array) -> Array:
     return jnp.clip(y, -np.float32(np.pi / 2), np.float32(np.pi / 2))
 
 
-def _polynomial(coefficients: np.ndarray, u: Array) -> Array:
+def _polynomial(coefficients: np.ndarray, u: Array) -> Any:
     *rest, value = (np.float32(c) for c in coefficients)
     for coefficient in reversed(rest):
         value = value * u + coefficient

@@ -88,7 +88,7 @@ SDCODEC_16KHZ_SHARED_8 = Config(shared=8)
 """The published variant with eight shared levels."""
 
 MINI = Config(
-    waves=wave_autoencoder.Config(channels=16, rates=(2, 4, 5, 8), latent=128, decoder_channels=256, crop="down"),
+    waves=wave_autoencoder.Config(channels=16, rates=(2, 4, 5, 8), latent=128, decoder_channels=128, crop="down"),
     tracks=("speech", "music"),
     levels=8,
 )

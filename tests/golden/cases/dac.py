@@ -129,3 +129,6 @@ def _training(config: dac.Config, state: Mapping, keys: Mapping, inputs: Arrays)
 CASES = dict.fromkeys(
     ("dac_small", "dac_16khz_8kbps", "dac_24khz_8kbps", "dac_44khz_8kbps", "dac_44khz_16kbps"), dac_case
 )
+
+BY_HAND = {"dac_24khz_8kbps", "dac_44khz_8kbps", "dac_44khz_16kbps"}
+"""Kept, and run with `python -m tests.parity`: of the four sizes, which differ in numbers alone, one is enough."""

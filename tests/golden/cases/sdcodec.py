@@ -162,3 +162,6 @@ CASES = {
     **dict.fromkeys(("sdcodec_small", "sdcodec_16k_full"), sdcodec_case),
     **dict.fromkeys(("sdcodec_rvq_shared1", "sdcodec_rvq_shared4", "sdcodec_rvq_shared8"), quantizers),
 }
+
+BY_HAND = {"sdcodec_16k_full", "sdcodec_rvq_shared1", "sdcodec_rvq_shared8"}
+"""Kept, and run with `python -m tests.parity`: the others say the same in less time."""
