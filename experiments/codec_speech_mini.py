@@ -26,7 +26,7 @@ class Data:
       root: folder of the built data set.
       evaluation: its split to measure on.
       seconds: length of a training sound.
-      adversary_start: number of steps of the spectral losses alone; on two cores, discriminators are not worth their time.
+      adversary_start: number of steps of the spectral losses alone; on two cores discriminators take too long to pay.
     """
 
     root: str = "data/open_speech"
