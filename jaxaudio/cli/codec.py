@@ -12,7 +12,6 @@ from jaxaudio.cli import show
 from jaxaudio.cli.parse import choose, parse
 from jaxaudio.errors import AudioError, UsageError
 from jaxaudio.models.codes import SUFFIX
-from jaxaudio.models.registry import DEFAULT_CODEC
 
 ModelOption = Annotated[str, tyro.conf.arg(metavar="NAME|DIR")]
 Rate = Annotated[float | None, tyro.conf.arg(metavar="BITS")]
@@ -42,7 +41,7 @@ class _Decoding:
 class Encode:
     """Turns a recording into a code file, or every recording in a folder.
 
-    jaxaudio codec encode speech.wav -o speech.jac
+    jaxaudio codec encode speech.wav -o speech.jac --model models/dac-16khz
     """
 
     recording: tyro.conf.Positional[Path]
@@ -51,8 +50,8 @@ class Encode:
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """File to write; for a folder of recordings, a folder."""
 
-    model: ModelOption = DEFAULT_CODEC
-    """Name of a shipped model, or path of a model's folder."""
+    model: ModelOption
+    """Path of a model's folder, or name of a shipped model."""
 
     bitrate: Rate = None
     """At most so many bits per second of each channel and track; the model's best by default."""
@@ -65,7 +64,7 @@ class Encode:
 class Decode(_Decoding):
     """Turns a code file into the recording that it is of, or every code file in a folder.
 
-    jaxaudio codec decode speech.jac -o speech.wav
+    jaxaudio codec decode speech.jac -o speech.wav --model models/dac-16khz
     """
 
     codes: tyro.conf.Positional[Path]
@@ -75,7 +74,7 @@ class Decode(_Decoding):
     """File to write; for a folder of code files, a folder."""
 
     model: Annotated[str | None, tyro.conf.arg(metavar="NAME|DIR")] = None
-    """Name of a shipped model, or path of a model's folder; the one that the codes name by default."""
+    """Path of a model's folder, or name of a shipped model; the one that the codes name by default."""
 
     quiet: bool = False
     """Say nothing but errors."""
@@ -85,7 +84,7 @@ class Decode(_Decoding):
 class Roundtrip(_Decoding):
     """Encodes a recording and decodes it again, and says what that cost: a sound, a picture, and figures.
 
-    jaxaudio codec roundtrip speech.wav -o heard.wav
+    jaxaudio codec roundtrip speech.wav -o heard.wav --model models/dac-16khz
     """
 
     recording: tyro.conf.Positional[Path]
@@ -94,8 +93,8 @@ class Roundtrip(_Decoding):
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """File to write. Beside it: the codes (.jac), spectrograms (.png) and a record (.json)."""
 
-    model: ModelOption = DEFAULT_CODEC
-    """Name of a shipped model, or path of a model's folder."""
+    model: ModelOption
+    """Path of a model's folder, or name of a shipped model."""
 
     bitrate: Rate = None
     """At most so many bits per second of each channel and track; the model's best by default."""

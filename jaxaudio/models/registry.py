@@ -14,8 +14,6 @@ DEFAULT_GENERATOR = "audioldm-mini"
 
 DEFAULT_FLOW = "flowsep-mini"
 
-DEFAULT_CODEC = "speech-codec-mini"
-
 _OPENERS = {
     "audiosep": ("separator", "open_separator"),
     "lassnet": ("separator", "open_separator"),
