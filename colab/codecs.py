@@ -3,8 +3,8 @@
 #
 # [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/jaxaudio/jaxaudio/blob/main/colab/codecs.ipynb)
 #
-# Train a small codec, encode speech with it, look at the tokens, decode them, and feed it a stream. Nothing is downloaded
-# but the library. Runs on a GPU, a TPU or a CPU: *Runtime > Run all*.
+# Train a small codec, encode speech with it, look at the tokens, decode them, and feed it a stream. Nothing is
+# downloaded but the library. Runs on a GPU, a TPU or a CPU: *Runtime > Run all*.
 
 # %%
 # @title Install, and look at the machine (about a minute on Colab)
@@ -38,8 +38,8 @@ if IN_COLAB and jax.default_backend() == "cpu":
 # ## Train one
 #
 # A small transformer codec with FSQ (TAAE, the architecture of Stable Codec), on three seconds of LibriVox at random
-# speeds, with the spectral losses alone: it learns this one reader, roughly. `experiments/codec_speech_mini.py` trains a
-# larger one on hours of speech.
+# speeds, with the spectral losses alone: it learns this one reader, roughly. `experiments/codec_speech_mini.py` trains
+# a larger one on hours of speech.
 
 # %%
 import dataclasses
@@ -100,8 +100,8 @@ print(f"mel distance {before['mel']:.2f} -> {outcome.metrics['mel']:.2f} after {
 # %% [markdown]
 # ## There and back
 #
-# The folder of a training run is a model, as that of a converted checkpoint is. `encode` takes audio of any rate, length
-# and number of channels, and what `decode` gives has the same.
+# The folder of a training run is a model, as that of a converted checkpoint is. `encode` takes audio of any rate,
+# length and number of channels, and what `decode` gives has the same.
 
 # %%
 codec = jaxaudio.load(FOLDER / "tiny-codec" / "final")
@@ -154,7 +154,8 @@ from jaxaudio.models import codes as code_files
 code_files.save(FOLDER / "speech.jac", codes)
 again = code_files.load(FOLDER / "speech.jac")
 assert np.array_equal(codec.decode(again), heard)
-print(f"{os.path.getsize('speech.jac')} bytes with the header, {2 * len(speech)} as 16-bit samples")
+size = (FOLDER / "speech.jac").stat().st_size
+print(f"{size} bytes with the header, {2 * len(speech)} as 16-bit samples")
 
 # %% [markdown]
 # ## A stream
