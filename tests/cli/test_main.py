@@ -37,7 +37,11 @@ def test_help_lists_the_verbs_and_nothing_is_an_error(jaxaudio):
         (["separate", "mix.wav", "a dog"], 2, "-o PATH"),
         (["separate", "mix.wav", "a dog", "-o", "a.wav", "--fade", "x"], 2, "Error parsing --fade"),
         (["separate", "mix.wav", "a dog", "-o", "a.wav", "--loud"], 2, "Unrecognized options: --loud"),
-        (["models", "convert", "demucs", "a", "b"], 2, "'audiosep', 'lassnet', 'clap', 'audioldm', 'flowsep', 'run'"),
+        (
+            ["models", "convert", "demucs", "a", "b"],
+            2,
+            "'audiosep', 'lassnet', 'clap', 'audioldm', 'flowsep', 'dac', 'sdcodec', 'taae', 'run'",
+        ),
         (["models", "convert", "audiosep", "a.ckpt", "b"], 3, "no checkpoint a.ckpt"),
         (["models", "convert", "run", "mix.wav", "b"], 3, "config.json"),
         (["models", "info", "none"], 3, "no model none"),
