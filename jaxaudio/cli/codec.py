@@ -10,7 +10,7 @@ import tyro
 from jaxaudio import io
 from jaxaudio.cli import show
 from jaxaudio.cli.parse import choose, parse
-from jaxaudio.errors import AudioError, UsageError
+from jaxaudio.errors import UsageError
 from jaxaudio.models.codes import SUFFIX
 
 ModelOption = Annotated[str, tyro.conf.arg(metavar="NAME|DIR")]
@@ -140,7 +140,7 @@ def _encode(words: list[str]) -> int:
         with io.Outputs() as outputs:
             part = outputs.add(out)
             sound = io.read(recording)
-            with clock.phase("encode"), show.progress(recording.name, options.quiet) as advance, _named(recording):
+            with clock.phase("encode"), show.progress(recording.name, options.quiet) as advance, show.naming(recording):
                 codes = model.encode(
                     sound.samples, sample_rate=sound.sample_rate, bitrate=options.bitrate, progress=advance
                 )
@@ -167,7 +167,7 @@ def _decode(words: list[str]) -> int:
         model = models[name] = models.get(name) or show.open_model(name, clock, "decode")
         with io.Outputs() as outputs:
             outputs.add(out)
-            with clock.phase("decode"), show.progress(file.name, options.quiet) as advance, _named(file):
+            with clock.phase("decode"), show.progress(file.name, options.quiet) as advance, show.naming(file):
                 samples = model.decode(codes, **options.how, progress=advance)
             outputs.write_audio(out, samples, codes.sample_rate)
         show.say(f"{out}: {codes.seconds:.1f} s", options.quiet)
@@ -189,7 +189,7 @@ def _roundtrip(words: list[str]) -> int:
         for path in (options.out, kept, io.sidecar(options.out), *([] if options.no_picture else [picture])):
             outputs.add(path)
         model = show.open_model(options.model, clock, "encode")
-        with show.progress(options.recording.name, options.quiet) as advance, _named(options.recording):
+        with show.progress(options.recording.name, options.quiet) as advance, show.naming(options.recording):
             with clock.phase("encode"):
                 codes = model.encode(
                     sound.samples, sample_rate=sound.sample_rate, bitrate=options.bitrate, progress=advance
@@ -253,20 +253,6 @@ def _jobs(given: Path, out: Path, listed: Any, suffix: str, kind: str) -> list[t
     if twice := next((place for place in places if places.count(place) > 1), None):
         raise UsageError(f"two outputs would both be {twice}; rename one of the files.")
     return jobs
-
-
-class _named:
-    """Adds the file to an AudioError raised inside."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, AudioError):
-            raise AudioError(f"{self.path}: {error}") from error
 
 
 def _facts(codes: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from jaxaudio import io
 from jaxaudio.cli import show
 from jaxaudio.cli.generate import Sampling, claim, finish, numbered, sampling_options, write
 from jaxaudio.cli.parse import parse, span
-from jaxaudio.errors import AudioError, UsageError
+from jaxaudio.errors import UsageError
 from jaxaudio.models.registry import DEFAULT_GENERATOR
 
 
@@ -73,10 +73,8 @@ def run(words: Sequence[str]) -> int:
             how = sampling_options(options)
         with clock.phase("edit"), show.progress(options.recording.name, options.quiet) as advance:
             how |= {"sample_rate": sound.sample_rate, "progress": advance}
-            try:
+            with show.naming(options.recording):
                 made = _edit(options, task, model, sound.samples, how)
-            except AudioError as error:
-                raise AudioError(f"{options.recording}: {error}") from error
         sounds = made if options.count > 1 else made[None]
         rate = max(sound.sample_rate, model.sample_rate) if task == "upsample" else sound.sample_rate
         about["input"] = {

@@ -11,7 +11,7 @@ import tyro
 from jaxaudio import io
 from jaxaudio.cli import show
 from jaxaudio.cli.parse import parse, span
-from jaxaudio.errors import AudioError, UsageError
+from jaxaudio.errors import UsageError
 from jaxaudio.models.registry import DEFAULT, DEFAULT_FLOW
 
 
@@ -196,18 +196,15 @@ def _separate(
         for path in (path for pair in names for path in pair if path is not None):
             outputs.add(path)
             outputs.add(io.sidecar(path))
-        with clock.phase("separate"), show.progress(mix.name, options.quiet) as advance:
-            try:
-                made = model.separate(
-                    sound.samples,
-                    queries,
-                    sample_rate=sound.sample_rate,
-                    residual=options.residual is not None,
-                    progress=advance,
-                    **how,
-                )
-            except AudioError as error:
-                raise AudioError(f"{mix}: {error}") from error
+        with clock.phase("separate"), show.progress(mix.name, options.quiet) as advance, show.naming(mix):
+            made = model.separate(
+                sound.samples,
+                queries,
+                sample_rate=sound.sample_rate,
+                residual=options.residual is not None,
+                progress=advance,
+                **how,
+            )
         estimates, rests = made if options.residual is not None else (made, [None] * len(queries))
         written = [
             (path, samples, query, what)

@@ -72,6 +72,17 @@ def progress(title: str, quiet: bool = False) -> Generator[Callable[[int, int], 
         yield advance
 
 
+@contextlib.contextmanager
+def naming(path: Any) -> Generator[None, None, None]:
+    """Puts the file before the message of an AudioError that is raised inside."""
+    from jaxaudio.errors import AudioError
+
+    try:
+        yield
+    except AudioError as error:
+        raise AudioError(f"{path}: {error}") from error
+
+
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """A table on stdout; numbers to the right."""
     from rich.console import Console

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxaudio.data.mixing import resample, to_mono
-from jaxaudio.data.pipeline import Clips, MixtureIterator
+from jaxaudio.data.pipeline import Clips, MixtureIterator, own_rows
 from jaxaudio.errors import CheckpointError, ConfigError, MissingError
 
 Encode = Callable[[np.ndarray], np.ndarray]
@@ -167,9 +167,8 @@ class LatentPipeline:
     def __init__(
         self, latents: Latents, batch: int, text: TextFunction, *, seed: int = 0, share: tuple[int, int] = (0, 1)
     ):
-        if batch % share[1]:
-            raise ConfigError(f"a batch of {batch} does not divide into {share[1]} processes; change `batch`.")
-        self._latents, self._batch, self._text, self._seed, self._share = latents, batch, text, seed, share
+        self._latents, self._batch, self._text, self._seed = latents, batch, text, seed
+        self._rows = own_rows(batch, share)
         self._edges = np.cumsum(balance(latents))
 
     def __getitem__(self, step: int) -> dict[str, Any]:
@@ -177,9 +176,7 @@ class LatentPipeline:
         rng = np.random.default_rng((self._seed, step))
         chosen = np.minimum(np.searchsorted(self._edges, rng.random(self._batch)), len(self._edges) - 1)
         luck = rng.random(self._batch)
-        part, parts = self._share
-        rows = slice(part * self._batch // parts, (part + 1) * self._batch // parts)
-        chosen, luck = chosen[rows], luck[rows]
+        chosen, luck = chosen[self._rows], luck[self._rows]
         captions = [self._caption(int(i), u) for i, u in zip(chosen, luck, strict=True)]
         values = self._latents.values[chosen].astype(np.float32) * np.float32(self._latents.scale)
         return {"latent": values, **self._text(captions)}

@@ -6,7 +6,6 @@ English sentences in ten more voices, which the codecs' and recognisers' trainin
 the language. `SOURCES` is the attribution that weights trained on it owe.
 """
 
-import hashlib
 import re
 import subprocess
 import tempfile
@@ -18,7 +17,7 @@ import numpy as np
 
 from jaxaudio.data.clips import Clip
 from jaxaudio.data.open_sounds import audio, sources
-from jaxaudio.data.open_sounds.splits import rank
+from jaxaudio.data.open_sounds.splits import hashed, rank
 from jaxaudio.errors import AudioError, UsageError
 
 RATE = 16000
@@ -107,10 +106,9 @@ def clips(
     for source in SOURCES:
         if source.unseen == (split == "heldout_speakers"):
             count = 0
-            for clip in recorded(source, Path(cache)):
-                if source.unseen or is_held_out(clip.captions[0]) == (split == "heldout_texts"):
-                    count += 1
-                    yield clip
+            for clip in recorded(source, Path(cache), split):
+                count += 1
+                yield clip
             tell(f"{source.speaker} ({source.language}): {count} clips")
     if split == "train":
         words = vocabulary(Path(cache))
@@ -124,13 +122,14 @@ def is_held_out(text: str) -> bool:
     return rank("".join(re.findall(r"\w", text.lower())), seed=0) < HELD_OUT
 
 
-def recorded(source: Source, cache: Path) -> Iterator[Clip]:
-    """What a speaker recorded, as far as there is a text for it and it is speech."""
+def recorded(source: Source, cache: Path, split: str) -> Iterator[Clip]:
+    """What a speaker recorded of a split, as far as there is a text for it and it is speech."""
     folder = sources.package_files(source.package, cache)
-    spoken = transcripts(b"\n".join(sources.documents(*_in(source.texts, cache)).values()).decode())
+    package, pattern = source.texts
+    spoken = transcripts(b"\n".join(sources.documents(package, cache, pattern).values()).decode())
     for name in sources.members(folder):
         text = next((spoken[key] for key in _keys(name) if key in spoken), None)
-        if text is None:
+        if text is None or not (source.unseen or is_held_out(text) == (split == "heldout_texts")):
             continue
         sound = audio.trim(audio.decode(sources.read(folder, name), name, RATE), rate=RATE)
         if 0.3 * RATE <= len(sound) <= LONGEST * RATE:
@@ -143,10 +142,6 @@ def recorded(source: Source, cache: Path) -> Iterator[Clip]:
                 source=f"{source.package}/{name}",
                 licence=source.licence,
             )
-
-
-def _in(texts: tuple[str, str], cache: Path) -> tuple[str, Path, str]:
-    return texts[0], cache, texts[1]
 
 
 def _keys(name: str) -> Iterator[str]:
@@ -176,7 +171,8 @@ def transcripts(text: str) -> dict[str, str]:
 
 def vocabulary(cache: Path) -> list[str]:
     """Lower-case English words of three to nine letters."""
-    (text,) = sources.documents(*_in(WORDS, cache)).values()
+    package, pattern = WORDS
+    (text,) = sources.documents(package, cache, pattern).values()
     return [word for word in text.decode().split() if re.fullmatch(r"[a-z]{3,9}", word)]
 
 
@@ -192,8 +188,7 @@ def synthetic(voice: str, words: list[str], count: int) -> Iterator[Clip]:
     program, name = voice.split(":")
     made = 0
     for k in range(2 * count):
-        digest = hashlib.sha256(f"{voice}:{k}".encode()).digest()
-        rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
+        rng = np.random.default_rng(hashed(f"{voice}:{k}"))
         text = sentence(words, rng)
         if made == count or is_held_out(text):
             continue

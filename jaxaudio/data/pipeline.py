@@ -151,8 +151,7 @@ class MixturePipeline:
         split: str = "train",
         share: tuple[int, int] = (0, 1),
     ):
-        if config.batch % share[1]:
-            raise ConfigError(f"a batch of {config.batch} does not divide into {share[1]} processes; change `batch`.")
+        own_rows(config.batch, share)  # so that what does not divide is noticed now
         if isinstance(clips, str | Path):
             from jaxaudio.data.audio_clips import open_dataset
 
@@ -172,8 +171,7 @@ class MixturePipeline:
 
     def _from(self, step: int) -> Iterator[Batch]:
         grain, config = grain_module(), self.config
-        options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=config.buffer)
-        batches = self._batches.slice(slice(step, None)).to_iter_dataset(options)
+        batches = made_ahead(self._batches, step, config.buffer)
         if config.workers:
             _parse_grain_flags()
             batches = batches.mp_prefetch(
@@ -272,14 +270,31 @@ def _mix(
     else:
         draws = mixing.reference_draws(step % epoch, len(examples), **options)
     mixture, segment = mixing.mix(np.stack(segments).astype(np.float32), draws)
-    part, parts = share
-    rows = slice(part * len(captions) // parts, (part + 1) * len(captions) // parts)
+    rows = own_rows(len(captions), share)
     query = text(captions[rows]) if text else {"caption": list(captions[rows])}
     return {"mixture": mixture[rows], "segment": segment[rows], **query}
 
 
 def _rng(stream: str, seed: int, index: int) -> np.random.Generator:
     return np.random.default_rng((_STREAMS[stream], seed, index))
+
+
+def own_rows(batch: int, share: tuple[int, int]) -> slice:
+    """The rows of a batch that belong to process `share` = (index, count).
+
+    Raises:
+      ConfigError: the batch does not divide into the processes.
+    """
+    part, parts = share
+    if batch % parts:
+        raise ConfigError(f"a batch of {batch} does not divide into {parts} processes; change `batch`.")
+    return slice(part * batch // parts, (part + 1) * batch // parts)
+
+
+def made_ahead(batches: Any, step: int, buffer: int) -> Any:
+    """The batches of a grain.MapDataset from a step on, so many made ahead by a thread: a grain.IterDataset."""
+    options = grain_module().ReadOptions(num_threads=1, prefetch_buffer_size=buffer)
+    return batches.slice(slice(step, None)).to_iter_dataset(options)
 
 
 def grain_module() -> Any:

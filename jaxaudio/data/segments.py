@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxaudio.data import mixing
-from jaxaudio.data.pipeline import Clips, MixtureIterator, Prepared, grain_module
+from jaxaudio.data.pipeline import Clips, MixtureIterator, Prepared, grain_module, made_ahead, own_rows
 from jaxaudio.errors import ConfigError, UsageError
 
 Batch = dict[str, Any]
@@ -88,10 +88,8 @@ class SegmentPipeline:
     def __init__(
         self, clips: Clips, config: SegmentConfig, *, spell: Spell | None = None, share: tuple[int, int] = (0, 1)
     ):
-        if config.batch % share[1]:
-            raise ConfigError(f"a batch of {config.batch} does not divide into {share[1]} processes; change `batch`.")
         self.config = config
-        self._batches = _batches(clips, config, spell, share)
+        self._batches = _batches(clips, config, spell, own_rows(config.batch, share))
 
     def __getitem__(self, step: int) -> Batch:
         """Batch number `step`, made here and now."""
@@ -101,11 +99,10 @@ class SegmentPipeline:
         return MixtureIterator(self._from)
 
     def _from(self, step: int) -> Iterator[Batch]:
-        options = grain_module().ReadOptions(num_threads=1, prefetch_buffer_size=self.config.buffer)
-        return iter(self._batches.slice(slice(step, None)).to_iter_dataset(options))
+        return iter(made_ahead(self._batches, step, self.config.buffer))
 
 
-def _batches(clips: Clips, config: SegmentConfig, spell: Spell | None, share: tuple[int, int]) -> Any:
+def _batches(clips: Clips, config: SegmentConfig, spell: Spell | None, mine: slice) -> Any:
     grain = grain_module()
     classes: dict[str, list[int]] = {}
     for i in range(len(clips)) if config.balance or spell else ():  # these take a pass over the data
@@ -123,7 +120,7 @@ def _batches(clips: Clips, config: SegmentConfig, spell: Spell | None, share: tu
         order = grain.MapDataset.source(members[0]).shuffle(config.seed).repeat()
     return (
         order.map_with_index(functools.partial(_segment, prepared, config, spell))
-        .batch(config.batch, batch_fn=functools.partial(_stacked, share))
+        .batch(config.batch, batch_fn=functools.partial(_stacked, mine))
         .map(dict)
     )
 
@@ -159,7 +156,5 @@ def _segment(clips: Clips, config: SegmentConfig, spell: Spell | None, index: in
     }
 
 
-def _stacked(share: tuple[int, int], rows: Sequence[Batch]) -> Batch:
-    part, parts = share
-    mine = rows[part * len(rows) // parts : (part + 1) * len(rows) // parts]
-    return {name: np.stack([row[name] for row in mine]) for name in rows[0]}
+def _stacked(mine: slice, rows: Sequence[Batch]) -> Batch:
+    return {name: np.stack([row[name] for row in rows[mine]]) for name in rows[0]}

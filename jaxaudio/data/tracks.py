@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxaudio.data import mixing
-from jaxaudio.data.pipeline import Clips, MixtureIterator, Prepared, grain_module
+from jaxaudio.data.pipeline import Clips, MixtureIterator, Prepared, grain_module, made_ahead, own_rows
 from jaxaudio.errors import ConfigError, UsageError
 
 Batch = dict[str, Any]
@@ -92,8 +92,7 @@ class TrackPipeline:
         levels: Mapping[str, float] = LEVELS,
         share: tuple[int, int] = (0, 1),
     ):
-        if config.batch % share[1]:
-            raise ConfigError(f"a batch of {config.batch} does not divide into {share[1]} processes; change `batch`.")
+        self._rows = range(config.batch)[own_rows(config.batch, share)]
         if missing := [name for name in clips if name not in levels]:
             raise ConfigError(f"the track {missing[0]!r} has no level; give levels={{{missing[0]!r}: LUFS}}.")
         if empty := [name for name, own in clips.items() if not len(own)]:
@@ -103,8 +102,6 @@ class TrackPipeline:
         self._clips = [Prepared(own, config.sample_rate, config.cache_bytes) for own in clips.values()]
         odds = np.array(config.counts[: len(clips)], np.float64)
         self._odds = odds / odds.sum()
-        part, parts = share
-        self._rows = range(part * config.batch // parts, (part + 1) * config.batch // parts)
 
     def __getitem__(self, step: int) -> Batch:
         """Batch number `step`, made here and now."""
@@ -115,10 +112,8 @@ class TrackPipeline:
         return MixtureIterator(self._from)
 
     def _from(self, step: int) -> Iterator[Batch]:
-        grain = grain_module()
-        options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=self.config.buffer)
-        batches = grain.MapDataset.range(step, 2**62).map(self.__getitem__)
-        return iter(batches.to_iter_dataset(options))
+        batches = grain_module().MapDataset.range(2**62).map(self.__getitem__)
+        return iter(made_ahead(batches, step, self.config.buffer))
 
     def _row(self, index: int) -> dict[str, np.ndarray]:
         config = self.config

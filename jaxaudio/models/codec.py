@@ -10,8 +10,8 @@ import numpy as np
 from jaxaudio.errors import AudioError, UsageError
 from jaxaudio.models.coders import MIXTURE, Coder, How, Rate, choose, open_coder
 from jaxaudio.models.codes import Codes
-from jaxaudio.models.folder import WEIGHTS, Card, read_weights
-from jaxaudio.models.inputs import Progress, as_channels, as_number, as_rate, resampled
+from jaxaudio.models.folder import WEIGHTS, Card, in_hand
+from jaxaudio.models.inputs import Progress, Ticker, as_channels, as_number, as_rate, resampled
 
 _PEAK = 0.95  # of what is brought to a loudness
 _QUIETEST = -69.0  # LUFS; what is below is left as it is
@@ -88,7 +88,8 @@ class Codec:
         chosen = choose(self.coder.rates, self.frame_rate, _bitrate(bitrate))
         frames = self._frames(len(samples), rate)
         values = np.empty((samples.shape[1], len(self.coder.tracks), frames, len(chosen.sizes)), np.int32)
-        ticker = _Ticker(progress, values.shape[0] * frames)
+        ticker = Ticker(progress)
+        ticker.expect(values.shape[0] * frames)
         gains = []
         for channel in range(samples.shape[1]):
             wave = resampled(samples[:, channel], rate, self.sample_rate, self._length(len(samples), rate))
@@ -98,7 +99,7 @@ class Codec:
             for piece in self.coder.encode((wave * np.float32(gain))[None], chosen):
                 values[channel, :, done : done + piece.shape[1]] = np.moveaxis(piece[0], 1, 0)
                 done += piece.shape[1]
-                ticker.add(piece.shape[1])
+                ticker(piece.shape[1])
         return Codes(
             values=values,
             sizes=chosen.sizes,
@@ -142,14 +143,15 @@ class Codec:
         rate, how = self._checked(codes, source, steps, guidance, seed)
         codes = self._completed(codes, source)
         length = self._length(codes.length, codes.sample_rate)
-        ticker = _Ticker(progress, len(codes.values) * length)
+        ticker = Ticker(progress)
+        ticker.expect(len(codes.values) * length)
         out = np.empty((codes.length, len(codes.values)), np.float32)
         for channel, values in enumerate(codes.values):
             wave, done = np.empty(length, np.float32), 0
             for piece in self.coder.decode(np.moveaxis(values, 0, 1)[None], rate, source, length, how):
                 wave[done : done + piece.shape[1]] = piece[0]
                 done += piece.shape[1]
-                ticker.add(piece.shape[1])
+                ticker(piece.shape[1])
             wave *= np.float32(codes.gains[channel])
             out[:, channel] = resampled(wave, self.sample_rate, codes.sample_rate, codes.length)
         return out[:, 0] if codes.squeeze else out
@@ -222,33 +224,10 @@ class Codec:
         return dataclasses.replace(codes, values=values, tracks=self.coder.tracks)
 
 
-class _Ticker:
-    """Counts what is done, for a progress bar."""
-
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self.progress, self.done, self.total = progress or (lambda done, total: None), 0, total
-        self.progress(0, total)
-
-    def add(self, count: int) -> None:
-        self.done += count
-        self.progress(self.done, self.total)
-
-
 def _bitrate(bitrate: Any) -> float | None:
     return None if bitrate is None else as_number(bitrate, "a bit rate", 1, 1e9)
 
 
 def open_codec(card: Card) -> Codec:
     """Reads the weights of a codec; see `jaxaudio.load`."""
-    import jax
-
-    return Codec(
-        name=card.name,
-        system=card.system,
-        config=card.config,
-        params=jax.device_put(read_weights(card, ("codec/",))["codec"]),
-        sample_rate=card.sample_rate,
-        licence=card.licence,
-        source=card.source,
-        card=card,
-    )
+    return Codec(**in_hand(card))

@@ -111,7 +111,7 @@ def _sdcodec(params: Any, config: Any) -> Coder:
     def decode(codes: np.ndarray, rate: Rate, source: str, length: int, how: How) -> Pieces:
         wanted = sdcodec.MIX if source == MIXTURE else source
         windows = sdcodec.decoder_windows(params, config, sources=(wanted,))
-        return _cut((piece[:, :, 0] for piece in receptive.run(windows, codes)), length)
+        return receptive.cut((piece[:, :, 0] for piece in receptive.run(windows, codes)), length)
 
     return Coder(
         tracks=config.tracks,
@@ -139,7 +139,7 @@ def _taae(params: Any, config: Any) -> Coder:
 
     def decode(codes: np.ndarray, rate: Rate, source: str, length: int, how: How) -> Pieces:
         windows = taae.decoder_windows(params, config, preset=rate.setting)
-        return _cut(receptive.run(windows, codes[:, :, 0]), length)
+        return receptive.cut(receptive.run(windows, codes[:, :, 0]), length)
 
     return Coder(
         tracks=(MIXTURE,),
@@ -217,14 +217,6 @@ def _filled(count: int) -> int:
 
 def _by_levels(config: Any) -> tuple[Rate, ...]:
     return tuple(Rate((config.size,) * levels, levels) for levels in range(1, config.levels + 1))
-
-
-def _cut(pieces: Pieces, length: int) -> Pieces:
-    """The first `length` samples."""
-    for piece in pieces:
-        if length:
-            yield piece[:, :length]
-        length -= min(length, piece.shape[1])
 
 
 def choose(rates: Sequence[Rate], frame_rate: float, bitrate: float | None) -> Rate:

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxaudio.errors import UsageError
 from jaxaudio.models.encoders import Condition, open_prompts
-from jaxaudio.models.folder import Card, read_weights
+from jaxaudio.models.folder import Card, in_hand
 from jaxaudio.models.inputs import (
     Spans,
     as_channels,
@@ -155,16 +155,7 @@ class FlowSeparator:
 
 def open_flow_separator(card: Card) -> FlowSeparator:
     """Reads the weights of a generative separator; see `jaxaudio.load`."""
-    return FlowSeparator(
-        name=card.name,
-        system=card.system,
-        config=card.config,
-        params=jax.device_put(read_weights(card, ("generator/",))["generator"]),
-        sample_rate=card.sample_rate,
-        licence=card.licence,
-        source=card.source,
-        card=card,
-    )
+    return FlowSeparator(**in_hand(card))
 
 
 @functools.cache

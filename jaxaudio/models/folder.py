@@ -149,6 +149,27 @@ def read_weights(card: Card, prefixes: Sequence[str] = ("",)) -> dict[str, Any]:
         raise CheckpointError(f"{card.folder / WEIGHTS} cannot be read ({error}); get the model again.") from error
 
 
+def in_hand(card: Card) -> dict[str, Any]:
+    """The fields of a model in hand: what its card says, and its system's own weights on the default device.
+
+    Raises:
+      CheckpointError: as `read_weights`.
+    """
+    import jax
+
+    own = systems.stem(card.system)
+    return {
+        "name": card.name,
+        "system": card.system,
+        "config": card.config,
+        "params": jax.device_put(read_weights(card, (f"{own}/",))[own]),
+        "sample_rate": card.sample_rate,
+        "licence": card.licence,
+        "source": card.source,
+        "card": card,
+    }
+
+
 def check_fit(card: Card, found: Mapping[str, tuple[int, ...]]) -> None:
     """Compares names and shapes with those that the configuration makes; CheckpointError lists what differs."""
     wanted = {name: tuple(x.shape) for name, x in flatten(systems.shapes(card.system, card.config, card.text)).items()}

@@ -11,7 +11,7 @@ import numpy as np
 from jaxaudio.dsp.mel import hz_to_mel, mel_to_hz
 from jaxaudio.errors import UsageError
 from jaxaudio.models.encoders import Condition, open_prompts
-from jaxaudio.models.folder import Card, read_weights
+from jaxaudio.models.folder import Card, in_hand
 from jaxaudio.models.inputs import (
     Spans,
     as_channels,
@@ -246,16 +246,7 @@ class Generator:
 
 def open_generator(card: Card) -> Generator:
     """Reads the weights of a generator; see `jaxaudio.load`."""
-    return Generator(
-        name=card.name,
-        system=card.system,
-        config=card.config,
-        params=jax.device_put(read_weights(card, ("generator/",))["generator"]),
-        sample_rate=card.sample_rate,
-        licence=card.licence,
-        source=card.source,
-        card=card,
-    )
+    return Generator(**in_hand(card))
 
 
 class _Recording:

@@ -15,6 +15,23 @@ Spans = Sequence[tuple[float, float]]
 _MAX_CHANNELS = 64
 
 
+class Ticker:
+    """Counts parts of a piece of work for a person."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self.progress, self.done, self.total = progress or (lambda done, total: None), 0, 0
+
+    def expect(self, total: int) -> None:
+        """Says how many parts there will be."""
+        self.total = total
+        self.progress(0, total)
+
+    def __call__(self, parts: int = 1) -> None:
+        """Says that so many more are done."""
+        self.done += parts
+        self.progress(self.done, self.total)
+
+
 def as_texts(texts: str | Sequence[str]) -> list[str]:
     """A list of queries; UsageError where there are none, or one is not text or empty."""
     batch = [texts] if isinstance(texts, str) else list(texts)

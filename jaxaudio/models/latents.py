@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxaudio.errors import UsageError
-from jaxaudio.models.inputs import Progress
 from jaxaudio.nn import latent_audio, latent_model
 from jaxaudio.samplers import windows
 
@@ -26,23 +25,6 @@ STRIDE = 1 << 16
 
 _MOST_ROWS = 8  # in one call, on an accelerator; a CPU gains nothing from more than one
 _LARGEST = 100.0  # beyond it a latent is none: the original cuts it to a tenth then
-
-
-class Ticker:
-    """Counts parts of a piece of work for a person."""
-
-    def __init__(self, progress: Progress | None) -> None:
-        self.progress, self.done, self.total = progress or (lambda done, total: None), 0, 0
-
-    def expect(self, total: int) -> None:
-        """Says how many parts there will be."""
-        self.total = total
-        self.progress(0, total)
-
-    def __call__(self, parts: int = 1) -> None:
-        """Says that so many more are done."""
-        self.done += parts
-        self.progress(self.done, self.total)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxaudio.errors import MissingError, UsageError
+from jaxaudio.models import systems
 
 DEFAULT = "separation-mini"
 
@@ -20,7 +21,7 @@ _OPENERS = {
     "clap": ("clap", "open_clap"),
     "audioldm": ("generator", "open_generator"),
     "flowsep": ("flow_separator", "open_flow_separator"),
-    **dict.fromkeys(("dac", "sdcodec", "taae", "sitok"), ("codec", "open_codec")),
+    **dict.fromkeys(systems.CODECS, ("codec", "open_codec")),
 }
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -70,7 +71,6 @@ def load(name_or_path: str | os.PathLike = DEFAULT, *, dtype: str | None = None)
       CheckpointError: it is truncated, altered, or does not fit its configuration.
       UsageError: a dtype that cannot be.
     """
-    from jaxaudio.models import systems
     from jaxaudio.models.folder import read_card
 
     card = read_card(find(name_or_path))

@@ -11,8 +11,8 @@ from jaxaudio import samplers
 from jaxaudio.errors import CheckpointError, UsageError
 from jaxaudio.models import ranking
 from jaxaudio.models.encoders import Condition
-from jaxaudio.models.inputs import Progress, as_number, as_prompts
-from jaxaudio.models.latents import STRIDE, Stage, Stages, Ticker, finite
+from jaxaudio.models.inputs import Progress, Ticker, as_number, as_prompts
+from jaxaudio.models.latents import STRIDE, Stage, Stages, finite
 
 _MOST_STEPS, _MOST_GUIDANCE, _MOST_SEED, _MOST_ROWS = 1000, 100.0, 2**32 - 1, 4096
 _BOUNDS = {

@@ -11,7 +11,7 @@ from jaxaudio.dsp import chunk as chunks
 from jaxaudio.errors import UsageError
 from jaxaudio.models import systems
 from jaxaudio.models.encoders import TextEncoder, open_encoder
-from jaxaudio.models.folder import Card, read_weights
+from jaxaudio.models.folder import Card, in_hand
 from jaxaudio.models.inputs import Progress, as_channels, as_rate, as_seconds, as_texts, resampled, shaped
 
 Chunk = Literal["auto", "off"] | float
@@ -221,15 +221,4 @@ class _Runner:
 
 def open_separator(card: Card) -> Separator:
     """Reads the weights of a separator; see `jaxaudio.load`."""
-    import jax
-
-    return Separator(
-        name=card.name,
-        system=card.system,
-        config=card.config,
-        params=jax.device_put(read_weights(card, ("separator/",))["separator"]),
-        sample_rate=card.sample_rate,
-        licence=card.licence,
-        source=card.source,
-        card=card,
-    )
+    return Separator(**in_hand(card))

@@ -158,5 +158,13 @@ def run(windows: Windows, signal: np.ndarray) -> Iterator[np.ndarray]:
     yield from flush(windows, stream)
 
 
+def cut(pieces: Iterator[np.ndarray], length: int) -> Iterator[np.ndarray]:
+    """The first `length` positions of what `run` yields."""
+    for piece in pieces:
+        if length:
+            yield piece[:, :length]
+        length -= min(length, piece.shape[1])
+
+
 def _between(windows: Windows, out: np.ndarray, first: int, last: int) -> np.ndarray:
     return out[:, first * windows.outputs : last * windows.outputs]

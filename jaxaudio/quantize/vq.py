@@ -45,17 +45,13 @@ def unit(x: Array) -> Array:
     return x * jnp.where(squares > _TINY**2, jax.lax.rsqrt(jnp.maximum(squares, _TINY**2)), 1 / _TINY)
 
 
+@jax.custom_jvp
 def straight_through(x: Array, q: Array) -> Array:
     """The value of q, through which gradients pass to x as if nothing had been quantised (Bengio et al., 2013)."""
-    return _straight_through(x, q)
-
-
-@jax.custom_jvp
-def _straight_through(x: Array, q: Array) -> Array:
     return q
 
 
-@_straight_through.defjvp
+@straight_through.defjvp
 def _passed(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
     return primals[1], tangents[0]
 

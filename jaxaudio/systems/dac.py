@@ -233,13 +233,10 @@ def decode_chunks(
       UsageError: more samples than the frames make, or a window that is too short.
     """
     most = codes.shape[1] * config.hop
-    left = most if length is None else length
-    if not 0 < left <= most:
-        raise UsageError(f"{codes.shape[1]} frames make 1 to {most} samples, not {left}.")
-    for piece in receptive.run(decoder_windows(params, config, size=size), codes):
-        if left:
-            yield piece[:, :left]
-        left -= min(left, piece.shape[1])
+    length = most if length is None else length
+    if not 0 < length <= most:
+        raise UsageError(f"{codes.shape[1]} frames make 1 to {most} samples, not {length}.")
+    yield from receptive.cut(receptive.run(decoder_windows(params, config, size=size), codes), length)
 
 
 WEIGHTS = (

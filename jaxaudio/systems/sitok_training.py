@@ -83,7 +83,7 @@ def loss(
     said = _tokens_real(config, batch)
     flow = _flow_losses(variables, config, made["z"], batch, key, drop)
     apart = jnp.mean(jnp.square(made["continuous"] - jax.lax.stop_gradient(made["z"])), -1)
-    apart = _item_means(apart, said)
+    apart = item_means(apart, said)
     metrics = {"flow_loss": jnp.mean(flow), "commitment": jnp.mean(apart)}
     each = flow + commitment * apart
     if config.labels and "labels" in batch:
@@ -202,7 +202,7 @@ def shortcut_loss(
 
     goal = self_consistency.target(teacher, data, noise, t, half)
     error = jnp.square(network(goal.x, t, towards, 2 * half) - goal.velocity)
-    consistency = jnp.mean(_item_means(jnp.mean(error, -1), mask))
+    consistency = jnp.mean(item_means(jnp.mean(error, -1), mask))
     return flow + consistency, ({"flow_loss": flow, "consistency_loss": consistency}, extra)
 
 
@@ -228,10 +228,10 @@ def _flow_losses(variables: Params, config: Config, z: Array, batch: Batch, key:
     z = dropped(streams[:, 2], drop, z, jnp.zeros_like(z))
     x, goal = flow_point(data, noise, t, 0.0)
     moved = sitok.velocity(variables, config, x, t, sitok.heard(variables, config, z, mask))
-    return _item_means(jnp.mean(jnp.square(moved - goal), -1), mask)
+    return item_means(jnp.mean(jnp.square(moved - goal), -1), mask)
 
 
-def _item_means(x: Array, mask: Array) -> Array:
+def item_means(x: Array, mask: Array) -> Array:
     """(batch, time) -> (batch,) means over what is real."""
     return jnp.sum(jnp.where(mask, x, 0), 1) / jnp.maximum(jnp.sum(mask, 1), 1)
 

@@ -130,8 +130,7 @@ def shortcut_task(
 
 def distance(config: Config, reference: Array, made: Array, mask: Array) -> Array:
     """(batch,) mean absolute difference of natural log-mels over the real frames."""
-    apart = jnp.mean(jnp.abs(reference - made), -1) * config.variance**0.5
-    return jnp.sum(jnp.where(mask, apart, 0), 1) / jnp.maximum(jnp.sum(mask, 1), 1)
+    return sitok_training.item_means(jnp.mean(jnp.abs(reference - made), -1) * config.variance**0.5, mask)
 
 
 def _refined(

@@ -28,32 +28,13 @@ from jaxaudio.train.codec import (
     taae_terms,
 )
 from jaxaudio.train.codec_tasks import dac_task, sdcodec_task, taae_task
+from tests.train.tiny import Repeated
 
 SAMPLES = 2400
 BANDS = BandConfig(periods=(2,), period_channels=(2, 2), windows=(64,), bands=((0, 1),), channels=2)
 SPECTRA = SpectrumConfig(channels=2, windows=(100,), hops=(50,), stride=2)
 NEAR = {"near": compared(2.0, lambda a, b: jnp.mean(jnp.abs(a - b), -1))}
 SOUND = np.random.default_rng(0).standard_normal((4, SAMPLES)).astype(np.float32) / 4
-
-
-class Batches:
-    """The same batch again and again."""
-
-    def __init__(self, **batch):
-        self.batch, self.position = batch, 0
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        self.position += 1
-        return dict(self.batch)
-
-    def get_state(self):
-        return self.position
-
-    def set_state(self, state):
-        self.position = state
 
 
 def experiment(model, out="", **fields):
@@ -162,7 +143,7 @@ def test_dac_drops_levels_of_some_items():
     )
     task = dac_task(
         experiment(config),
-        data=Batches(waveform=SOUND),
+        data=Repeated(waveform=SOUND),
         evaluation={"waveform": SOUND},
         critic=least_squares_critic(BANDS),
     )
@@ -187,7 +168,7 @@ def test_sdcodec_compares_what_is_in_the_mixture():
     batch = {"sources": sources, "valid": valid}
     task = sdcodec_task(
         experiment(config),
-        data=Batches(**batch),
+        data=Repeated(**batch),
         evaluation={"sources": sources},
         critic=least_squares_critic(BANDS),
         swap=1.0,
@@ -238,7 +219,7 @@ def test_taae_learns_to_be_read_and_leaves_plain_kernels(tmp_path):
     }
     e = experiment(TAAE, tmp_path, steps=3)
     terms = taae_terms(16000, phonemes=4, resolutions=(Resolution(128, 32, 128),))
-    task = taae_task(e, data=Batches(**batch), evaluation=batch, critic=hinge_critic(SPECTRA), terms=terms)
+    task = taae_task(e, data=Repeated(**batch), evaluation=batch, critic=hinge_critic(SPECTRA), terms=terms)
     result = fit(e, task, quiet=True)
     assert {"si_sdr", "mel", "stft", "per"} <= set(result.metrics) and np.isfinite(result.metrics["per"])
     before = jax.jit(task.init)(jax.random.split(jax.random.key(0))[0])[0]
@@ -252,4 +233,4 @@ def test_taae_learns_to_be_read_and_leaves_plain_kernels(tmp_path):
 
 def test_reading_needs_labels():
     with pytest.raises(ConfigError, match="set phonemes to 0"):
-        taae_task(experiment(TAAE), data=Batches(waveform=SOUND), evaluation={"waveform": SOUND})
+        taae_task(experiment(TAAE), data=Repeated(waveform=SOUND), evaluation={"waveform": SOUND})

@@ -9,6 +9,7 @@ import pytest
 from jaxaudio.systems import sitok
 from jaxaudio.train import Experiment, Optimizer, fit
 from jaxaudio.train import sitok as tasks
+from tests.train.tiny import Repeated
 
 SMALL = dataclasses.replace(
     sitok.MINI,
@@ -23,26 +24,6 @@ SMALL = dataclasses.replace(
     dim=4,
     labels=5,
 )
-
-
-class Repeated:
-    """The same batch again and again."""
-
-    def __init__(self, batch):
-        self.batch, self.step = batch, 0
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        self.step += 1
-        return self.batch
-
-    def get_state(self):
-        return {"step": self.step}
-
-    def set_state(self, state):
-        self.step = state["step"]
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +55,7 @@ def experiment(folder, steps, config=SMALL):
 def test_from_the_whole_to_two_steps(tmp_path, batch):
     sampling = sitok.Sampling(steps=4)
     run = experiment(tmp_path / "whole", 60)
-    task = tasks.tokeniser_task(run, data=Repeated(batch), evaluation=batch, sampling=sampling)
+    task = tasks.tokeniser_task(run, data=Repeated(**batch), evaluation=batch, sampling=sampling)
     params, extra = task.init(jax.random.key(0))
     before = task.evaluate({"params": params, **extra})
     result = fit(run, task, quiet=True)
@@ -83,13 +64,17 @@ def test_from_the_whole_to_two_steps(tmp_path, batch):
     assert after["mel"] < 0.7 * before["mel"] and after["cer"] < before["cer"] and 1 < after["perplexity"] <= 16
 
     refined = tasks.decoder_task(
-        experiment(tmp_path / "decoder", 2), data=Repeated(batch), evaluation=batch, trained=trained, sampling=sampling
+        experiment(tmp_path / "decoder", 2),
+        data=Repeated(**batch),
+        evaluation=batch,
+        trained=trained,
+        sampling=sampling,
     )
     start, _ = refined.init(jax.random.key(0))
     assert refined.evaluate({"params": start})["mel"] == pytest.approx(after["mel"], rel=1e-5)
 
     shortcut = tasks.shortcut_task(
-        experiment(tmp_path / "shortcut", 2), data=Repeated(batch), evaluation=batch, trained=trained
+        experiment(tmp_path / "shortcut", 2), data=Repeated(**batch), evaluation=batch, trained=trained
     )
     start, _ = shortcut.init(jax.random.key(0))
     whole = shortcut.release({"params": start})

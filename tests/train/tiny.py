@@ -67,6 +67,26 @@ class Batches:
         self.position = state["position"]
 
 
+class Repeated:
+    """The same batch again and again."""
+
+    def __init__(self, **batch):
+        self.batch, self.position = batch, 0
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        self.position += 1
+        return dict(self.batch)
+
+    def get_state(self):
+        return self.position
+
+    def set_state(self, state):
+        self.position = state
+
+
 def init(key, hidden):
     """Fixed values, since compiling a random number generator is most of such a small run's time."""
     w = np.sin(np.arange(WIDTH * hidden, dtype=np.float32)).reshape(WIDTH, hidden) / 3

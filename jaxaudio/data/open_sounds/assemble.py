@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxaudio.data.clips import Clip
 from jaxaudio.data.open_sounds import audio, catalogue, midi, sources
-from jaxaudio.data.open_sounds.splits import SPLITS, assign, is_free, recording
+from jaxaudio.data.open_sounds.splits import SPLITS, assign, hashed, is_free, recording
 from jaxaudio.data.open_sounds.store import Store, StoreWriter, read_store, summary, to_int16
 from jaxaudio.errors import AudioError, UsageError
 
@@ -34,8 +34,7 @@ class Found:
 
 def generator_of(*key: object) -> np.random.Generator:
     """A random generator that depends on the key alone."""
-    digest = hashlib.sha256(":".join(map(str, (SEED, *key))).encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest[:8], "big"))
+    return np.random.default_rng(hashed(":".join(map(str, (SEED, *key)))))
 
 
 def recorded(package: str, rows: list[catalogue.Row], cache: Path, progress: Progress) -> Iterator[Found]:

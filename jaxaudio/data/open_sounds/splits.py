@@ -22,8 +22,12 @@ def is_free(licence: str) -> bool:
 
 def rank(text: str, seed: int) -> float:
     """A number in [0, 1) that depends on nothing but the text and the seed."""
-    digest = hashlib.sha256(f"{seed}:{text}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
+    return hashed(f"{seed}:{text}") / 2**64
+
+
+def hashed(text: str) -> int:
+    """A whole number of 64 bits that depends on nothing but the text."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
 def recording(name: str, rule: str = "stem") -> str:
