@@ -145,14 +145,23 @@ class _Generator(nn.Module):
         backbone = Norm(name="final_layer_norm")(x)
         out = nn.Dense(c.n_fft + 2, dtype=x.dtype, name="out")(backbone)
         out = out.astype(jnp.promote_types(x.dtype, jnp.float32))
-        size, phase = jnp.split(out, 2, axis=-1)
-        size = jnp.minimum(jnp.exp(size), _LOUDEST)
-        same = c.padding == "same"
-        waveform = istft(size * jnp.cos(phase), size * jnp.sin(phase), c.hop, center=not same)
-        if same:
-            edge = (c.n_fft - c.hop) // 2
-            waveform = waveform[:, edge : waveform.shape[1] - edge]
-        return {"backbone": backbone, "out": out, "waveform": waveform}
+        return {"backbone": backbone, "out": out, "waveform": spoken(out, c.hop, c.padding)}
+
+
+def spoken(out: Array, hop: int, padding: Literal["same", "center"] = "same") -> Array:
+    """Waveforms of a network's last layer: log-magnitudes, clipped at 100, then phases (Vocos, section 3.3).
+
+    Args:
+      out: (batch, frames, n_fft + 2).
+      hop: samples per frame.
+      padding: see `Config`.
+    """
+    size, phase = jnp.split(out, 2, axis=-1)
+    size = jnp.minimum(jnp.exp(size), _LOUDEST)
+    same = padding == "same"
+    waveform = istft(size * jnp.cos(phase), size * jnp.sin(phase), hop, center=not same)
+    edge = (out.shape[-1] - 2 - hop) // 2 if same else 0
+    return waveform[:, edge : waveform.shape[1] - edge]
 
 
 def _noise(batch: int, frames: int, channels: int, first: Array | int) -> Array:

@@ -16,8 +16,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxaudio.convert.rules import Rule, conv1d, conv_transpose1d, linear, prefixed
+from jaxaudio.dsp.mel import MelConfig, log_mel
 from jaxaudio.errors import AudioError, ConfigError, UsageError
-from jaxaudio.nn import receptive, weight_norm
+from jaxaudio.nn import receptive, vocos, weight_norm
 from jaxaudio.quantize import fsq
 from jaxaudio.quantize.fsq import FSQ
 from jaxaudio.systems.taae_blocks import LAYER_WEIGHTS, Block, activation, block_weights, convolution, reach
@@ -25,6 +26,7 @@ from jaxaudio.systems.taae_blocks import LAYER_WEIGHTS, Block, activation, block
 Params = Any
 
 _HIDDEN = 256  # of the head that reads phonemes
+_LEVEL, _SPREAD = -6.0, 2.4  # of the log-mels of read speech
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,9 @@ class Config:
       head_dim: of the attention; divides every width.
       window: positions (left, right) that attention sees beside its own; None for all.
       feed_forward: width of the perceptrons over that of the level.
+      mels: bands of log-mels that the encoder hears in place of patches; the decoder's last layer then makes spectra,
+        as Vocos does (arXiv:2306.00814). Their windows are four patches long. 0 for patches, as published.
+      layer_scale: what the factors on a transformer's additions begin at; small ones suit deep models and long training.
       snake: SnakeBeta before changes of rate.
       dilated: dilated convolutions at every level.
       causal: convolutions see the past alone; attention does where the window says so.
@@ -61,6 +66,8 @@ class Config:
     head_dim: int = 128
     window: tuple[int, int] | None = (63, 64)
     feed_forward: int = 4
+    mels: int = 0
+    layer_scale: float = 1e-2
     snake: bool = False
     dilated: bool = False
     causal: bool = False
@@ -74,11 +81,35 @@ class Config:
             raise ConfigError("multiples, strides and depths have one number for each level, at least one of them.")
         if any(self.channels * multiple % self.head_dim for multiple in self.multiples):
             raise ConfigError(f"every width must be a multiple of head_dim={self.head_dim}.")
+        if self.mels and self.causal:
+            raise ConfigError("spectra hear half a window ahead: a causal model takes patches, mels=0.")
 
     @property
     def hop(self) -> int:
         """Samples per step of tokens."""
         return self.patch * math.prod(self.strides)
+
+    @property
+    def n_fft(self) -> int:
+        """Samples of a window, where there are spectra."""
+        return 4 * self.patch
+
+    @property
+    def front_end(self) -> MelConfig:
+        """What the encoder of a model with `mels` hears."""
+        return MelConfig(
+            sample_rate=self.sample_rate,
+            n_fft=self.n_fft,
+            hop=self.patch,
+            n_mels=self.mels,
+            center=False,
+            pad=(self.n_fft - self.patch) // 2,
+            pad_mode="constant",
+            power=1,
+            epsilon=1e-9,
+            log="ln",
+            floor=1e-5,
+        )
 
     @property
     def steps_per_second(self) -> float:
@@ -94,8 +125,19 @@ STABLE_CODEC_CAUSAL = Config(causal=True, window=(127, 0))
 """The same with as many positions in the window, all of them past. The paper has a causal model, whose code and
 weights are not public; that convolutions are causal too is our choice."""
 
-MINI = Config(channels=192, head_dim=64, depths=(1, 2), window=(31, 32), feed_forward=2, snake=True)
-"""3.4 M parameters, small enough to train on two cores; its tokens are those of the published model."""
+MINI = Config(
+    patch=160,
+    channels=192,
+    strides=(1, 3),
+    depths=(1, 2),
+    head_dim=64,
+    window=(31, 32),
+    feed_forward=2,
+    mels=80,
+    layer_scale=0.1,
+    snake=True,
+)
+"""Small enough to train on two cores: 33 steps and 817 bits per second. A step's token is one of the published model's."""
 
 
 class _Encoder(nn.Module):
@@ -123,8 +165,12 @@ class _Decoder(nn.Module):
         for i in reversed(range(count)):
             x = _block(c, "decoder", i, c.channels * c.multiples[max(i - 1, 0)])(x)
         x = activation(c.snake, f"layers_{count + 1}")(x)
-        x = convolution(x, c.patch, 7, causal=c.causal, bias=False, name=f"layers_{count + 2}")
-        return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        last = f"layers_{count + 2}"
+        if c.mels:
+            x = convolution(x, c.n_fft + 2, 1, name=last)
+            return vocos.spoken(x.astype(jnp.promote_types(x.dtype, jnp.float32)), c.patch)
+        x = convolution(x, c.patch, 7, causal=c.causal, bias=False, name=last)
+        return x.astype(jnp.promote_types(x.dtype, jnp.float32)).reshape(len(x), -1)
 
 
 def _block(config: Config, kind: Literal["encoder", "decoder"], level: int, features: int) -> Block:
@@ -141,6 +187,7 @@ def _block(config: Config, kind: Literal["encoder", "decoder"], level: int, feat
         c.window,
         c.feed_forward,
         c.remat,
+        c.layer_scale,
         name=f"layers_{level + 1 if kind == 'encoder' else len(c.strides) - level}",
     )
 
@@ -159,7 +206,7 @@ class _Head(nn.Module):
 def init(key: Array, config: Config) -> Params:
     """Random variables {"params": {"encoder", "decoder"[, "head"]}}; their shapes alone under `jax.eval_shape`."""
     encoder, decoder, head = jax.random.split(key, 3)
-    patches, latents = jnp.zeros((1, math.prod(config.strides), config.patch)), jnp.zeros((1, 1, len(config.levels)))
+    patches, latents = jnp.zeros((1, math.prod(config.strides), config.mels or config.patch)), jnp.zeros((1, 1, len(config.levels)))
     params = {
         "encoder": _Encoder(config).init(encoder, patches)["params"],
         "decoder": _Decoder(config).init(decoder, latents)["params"],
@@ -206,10 +253,14 @@ def encode(params: Params, config: Config, audio: Array) -> Array:
 
 
 def intermediates(params: Params, config: Config, audio: Array) -> dict[str, Array]:
-    """Like `encode`, but returns {"patches", "layers_0" (first convolution), "layers_1" ... (levels), "latents"}."""
+    """Like `encode`, but returns {"patches" (or log-mels), "layers_0" (first convolution), "layers_1" ..., "latents"}."""
     if audio.ndim != 2 or audio.shape[1] == 0:
         raise AudioError(f"audio is (batch, samples), with at least one sample, not {audio.shape}.")
-    patches = jnp.pad(audio, ((0, 0), (0, -audio.shape[1] % config.hop))).reshape(len(audio), -1, config.patch)
+    whole = jnp.pad(audio, ((0, 0), (0, -audio.shape[1] % config.hop)))
+    if config.mels:
+        patches = (log_mel(whole, config.front_end) - _LEVEL) / _SPREAD
+    else:
+        patches = whole.reshape(len(audio), -1, config.patch)
     made: Any = _Encoder(config).apply({"params": params["params"]["encoder"]}, _cast(patches, config))
     return {"patches": patches, **made}
 
@@ -232,8 +283,8 @@ def decode(params: Params, config: Config, values: Array, length: int | None = N
     whole = values.shape[1] * config.hop
     if length is not None and length > whole:
         raise UsageError(f"{values.shape[1]} steps are {whole} samples, not {length}.")
-    patches: Any = _Decoder(config).apply({"params": params["params"]["decoder"]}, _cast(values, config))
-    return patches.reshape(len(values), whole)[:, :length]
+    audio: Any = _Decoder(config).apply({"params": params["params"]["decoder"]}, _cast(values, config))
+    return audio[:, :length]
 
 
 def tokens(params: Params, config: Config, audio: Array, preset: str | None = None) -> Array:
@@ -303,7 +354,7 @@ def _encoder_layers(config: Config) -> list[receptive.Layer]:
     c, levels = config, range(len(config.strides))
     inside = [layer for level in levels for layer in _block(c, "encoder", level, 0).layers()]
     return [
-        receptive.Layer(c.patch, stride=c.patch, pad=0),
+        _frames(c, transposed=False),
         reach(7, causal=c.causal),
         *inside,
         reach(3, causal=c.causal),
@@ -313,8 +364,15 @@ def _encoder_layers(config: Config) -> list[receptive.Layer]:
 def _decoder_layers(config: Config) -> list[receptive.Layer]:
     c, levels = config, reversed(range(len(config.strides)))
     inside = [layer for level in levels for layer in _block(c, "decoder", level, 0).layers()]
-    patches = receptive.Layer(c.patch, stride=c.patch, pad=0, transposed=True)
-    return [reach(3, causal=c.causal), *inside, reach(7, causal=c.causal), patches]
+    last = reach(1 if c.mels else 7, causal=c.causal)
+    return [reach(3, causal=c.causal), *inside, last, _frames(c, transposed=True)]
+
+
+def _frames(config: Config, *, transposed: bool) -> receptive.Layer:
+    """Between samples and patches or spectra."""
+    width = config.n_fft if config.mels else config.patch
+    pad = (width - config.patch) // 2
+    return receptive.Layer(width, stride=config.patch, pad=pad, transposed=transposed)
 
 
 def forward(

@@ -38,12 +38,18 @@ class Norm(nn.Module):
 
 
 class Scale(nn.Module):
-    """LayerScale: a small factor per channel (Touvron et al., 2021, arXiv:2103.17239)."""
+    """LayerScale: a small factor per channel (Touvron et al., 2021, arXiv:2103.17239).
+
+    Attributes:
+      start: what the factors are before training.
+    """
+
+    start: float = 1e-2
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """(..., channels) -> the same."""
-        return x * self.param("scale", nn.initializers.constant(1e-2), (x.shape[-1],)).astype(x.dtype)
+        return x * self.param("scale", nn.initializers.constant(self.start), (x.shape[-1],)).astype(x.dtype)
 
 
 class Attention(nn.Module):
@@ -108,20 +114,22 @@ class TransformerBlock(nn.Module):
       head_dim: of the attention.
       window: of the attention.
       multiple: width of the perceptron over `channels`.
+      scale: see `Scale`.
     """
 
     channels: int
     head_dim: int = 128
     window: tuple[int, int] | None = (63, 64)
     multiple: int = 4
+    scale: float = 1e-2
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """(batch, length, channels) -> the same."""
         y = Attention(self.channels, self.head_dim, self.window, name="self_attn")(Norm(name="pre_norm")(x))
-        x = x + Scale(name="self_attn_scale")(y)
+        x = x + Scale(self.scale, name="self_attn_scale")(y)
         y = _FeedForward(self.multiple, name="ff")(Norm(name="ff_norm")(x))
-        return x + Scale(name="ff_scale")(y)
+        return x + Scale(self.scale, name="ff_scale")(y)
 
 
 def convolution(
@@ -180,6 +188,7 @@ class Block(nn.Module):
       window: of the transformers.
       multiple: of the transformers.
       remat: compute the transformers again for gradients, instead of keeping what is inside them.
+      scale: of the transformers.
     """
 
     kind: Literal["encoder", "decoder"]
@@ -193,6 +202,7 @@ class Block(nn.Module):
     window: tuple[int, int] | None = (63, 64)
     multiple: int = 4
     remat: bool = False
+    scale: float = 1e-2
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -241,7 +251,7 @@ class Block(nn.Module):
         block = nn.remat(TransformerBlock) if self.remat else TransformerBlock
         for i in range(self.depth):
             name = f"layers_{place}_{i + 1}"  # the original's first and last are transpositions
-            x = block(x.shape[-1], self.head_dim, self.window, self.multiple, name=name)(x)
+            x = block(x.shape[-1], self.head_dim, self.window, self.multiple, self.scale, name=name)(x)
         return x
 
 

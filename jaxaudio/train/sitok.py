@@ -1,4 +1,4 @@
-"""SiTok's stages as tasks for `fit`: the whole system, its decoder alone, and the decoder as a shortcut model."""
+"""SiTok's stages as tasks for `fit`: the whole, its decoder alone, the same as a shortcut model, and its vocoder."""
 
 import dataclasses
 import functools
@@ -10,11 +10,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxaudio.dsp.distances import log_mel_distance
+from jaxaudio.dsp.mel import log_mel
+from jaxaudio.errors import ConfigError
 from jaxaudio.metrics.wer import edits
+from jaxaudio.nn import vocos
+from jaxaudio.nn.discriminators import WaveConfig
 from jaxaudio.systems import sitok, sitok_training
 from jaxaudio.systems.sitok import Config, Sampling
 from jaxaudio.text.ctc import greedy
+from jaxaudio.train.adversarial import GENERATOR
 from jaxaudio.train.experiment import DataIterator, Experiment, Task
+from jaxaudio.train.vocoder import init_vocoder, vocoder_losses
 
 Params = Any
 Batch = dict[str, Any]
@@ -126,6 +133,64 @@ def shortcut_task(
     told, config = sitok_training.with_steps(trained, experiment.model, jax.random.key(experiment.seed))
     loss = functools.partial(sitok_training.shortcut_loss, config=config, drop=drop, every=every, guidance=guidance)
     return _refined(dataclasses.replace(experiment, model=config), loss, data, evaluation, told, sampling)
+
+
+def vocoder_task(
+    experiment: Experiment,
+    *,
+    data: DataIterator,
+    evaluation: Batch,
+    waves: WaveConfig,
+    adversary_start: int = 0,
+    resolutions: tuple[int, ...] = (),
+) -> Task:
+    """The vocoder, on the spectrograms of recordings, against HiFi-GAN's discriminators.
+
+    The evaluation gives "mel", the mean absolute difference of natural log-mels.
+
+    Args:
+      experiment: its `model` is a `sitok.Config` with a vocoder.
+      data: batches {"waveform": (batch, time)}, whole frames long.
+      evaluation: one such batch of any length, held out.
+      waves: shape of the discriminators.
+      adversary_start: see `vocoder_losses`.
+      resolutions: see `vocoder_losses`.
+
+    Raises:
+      ConfigError: a model without a vocoder.
+    """
+    config: Config = experiment.model
+    vocoder, front_end = config.vocoder, config.front_end
+    if vocoder is None:
+        raise ConfigError("this SiTok has no vocoder; give its configuration one.")
+
+    def generate(variables: Params, mel: Array) -> Array:
+        return vocos.generate(variables, vocoder, mel)
+
+    losses = vocoder_losses(
+        generate, front_end, front_end, waves, adversary_start=adversary_start, resolutions=resolutions
+    )
+
+    def run(params: Params, extra: Params, batch: Batch, key: Array, frozen: Params) -> tuple[Array, Params]:
+        # Cuts from anywhere in a long sound: noise follows from the numbers of frames.
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch["index"])
+        first = jax.vmap(lambda k: jax.random.randint(k, (), 0, 1_000_000))(keys)
+        mel = log_mel(batch["waveform"], front_end)
+        return vocos.generate({"params": params}, vocoder, mel, first=first), extra
+
+    @jax.jit
+    def error(variables: Params, waveform: Array) -> Array:
+        made = generate(variables, log_mel(waveform, front_end))
+        return jnp.mean(log_mel_distance(waveform, made, front_end))
+
+    return Task(
+        loss=lambda axis_name: losses._replace(generate=run),
+        init=functools.partial(init_vocoder, init=lambda key: vocos.init(key, vocoder), config=waves),
+        data=data,
+        evaluate=lambda variables: {"mel": float(error(variables, evaluation["waveform"]))},
+        release=lambda variables: {"params": variables["params"][GENERATOR]},
+        config={"stage": "vocoder", "config": dataclasses.asdict(config)},
+    )
 
 
 def distance(config: Config, reference: Array, made: Array, mask: Array) -> Array:

@@ -78,7 +78,7 @@ def test_the_sizes_are_those_that_the_paper_quotes():
     assert 2 * (count(shapes["params"]) + count(shapes["codebooks"]["codebook"])) < 8e6  # bytes, as float16
 
 
-@pytest.mark.parametrize(("config", "bits"), [(sitok.SITOK_L, 200), (sitok.SITOK_L4, 700), (sitok.MINI, 150)])
+@pytest.mark.parametrize(("config", "bits"), [(sitok.SITOK_L, 200), (sitok.SITOK_L4, 700), (sitok.MINI, 500)])
 def test_bits_per_second(config, bits):
     assert config.token_rate * config.books * math.log2(config.size) == bits
 
