@@ -52,9 +52,7 @@ def build(experiment: Experiment) -> Task:
     def bins(reference: jax.Array, estimate: jax.Array) -> jax.Array:
         windows = (512, 2048)  # long ones hear harmonics, which bands of mels are too wide for
         weight = math.log(10) / len(windows)  # the mean, of natural logarithms
-        return stft_distance(
-            reference, estimate, windows=windows, floor=1e-3, log_weight=weight, magnitude_weight=0.0
-        )
+        return stft_distance(reference, estimate, windows=windows, floor=1e-3, log_weight=weight, magnitude_weight=0.0)
 
     splits = open_dataset(data.root)
     segments = SegmentConfig(

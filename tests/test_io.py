@@ -8,8 +8,7 @@ import os
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from jaxaudio import io
 from jaxaudio.errors import AudioError, JaxAudioError, MissingError, UsageError

@@ -16,8 +16,10 @@ from jax import Array
 
 from jaxaudio import samplers
 from jaxaudio.benchmark.judges import Judge
+from jaxaudio.data.clips import Clip
 from jaxaudio.errors import ConfigError, UsageError
 from jaxaudio.metrics import frechet
+from jaxaudio.models.systems import in_dtype
 from jaxaudio.samplers import analytic
 from jaxaudio.samplers.schedules import Family, Schedule
 
@@ -40,6 +42,7 @@ class Problem(NamedTuple):
       inputs: item numbers (batch,) -> host arrays with the batch leading: conditions, mixtures.
       planned: the solver that goes by a name.
       guidance: that it is customarily used with.
+      told_steps: the network may be told the size of a step, `predict(x, t, step)`, as the solver "shortcut" does.
       exact: (noise, schedule) -> where the ODE takes the noise; None where only the problem's own solution in
         `reference_steps` steps says it.
       reference_steps: of that solution.
@@ -57,6 +60,7 @@ class Problem(NamedTuple):
     inputs: Callable[[np.ndarray], Inputs] = lambda items: {}
     planned: Callable[[str], Any] = lambda solver: solver
     guidance: float = 1.0
+    told_steps: bool = False
     exact: Callable[[Array, Schedule], Array] | None = None
     reference_steps: int = 1000
     reference_items: int = 16
@@ -73,6 +77,7 @@ class Setting:
       prompts: what is asked for, item by item and over again; by default what the first judge knows.
       labels: the class of each prompt, for a judge that is a classifier; by default the prompts.
       mixtures: (n, time) at the model's rate, for systems that separate; by default the one in the package.
+      clips: recordings with what is said in them, for systems that code speech; by default the one in the package.
       seconds: length of the sounds; by default the model's window.
     """
 
@@ -80,6 +85,7 @@ class Setting:
     prompts: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     mixtures: Any = None
+    clips: Sequence[Clip] = ()
     seconds: float | None = None
 
     def asked(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -95,7 +101,8 @@ class Setting:
         """A few letters that tell apart what is asked and by whom it is judged."""
         judges = [(judge.name, *(np.asarray(x).tobytes() for x in judge.real or ())) for judge in self.judges]
         mixtures = None if self.mixtures is None else np.asarray(self.mixtures).tobytes()
-        return hashlib.sha256(repr((self.asked(), judges, mixtures, self.seconds)).encode()).hexdigest()[:12]
+        clips = [clip.id for clip in self.clips]
+        return hashlib.sha256(repr((self.asked(), judges, mixtures, clips, self.seconds)).encode()).hexdigest()[:12]
 
 
 SHAPE = (4, 2)
@@ -113,7 +120,7 @@ def of_known_answer(name: str, problem: analytic.Problem, family: Family) -> Pro
     prediction = "velocity" if family == "flow" else "epsilon"
 
     def schedule(solver: str, steps: int, **changes: Any) -> Schedule:
-        _only_vp_is_spaced(family, changes)
+        only_vp_is_spaced(family, changes)
         return samplers.usual_schedule(solver, steps, family=family, **changes)
 
     top = schedule("flow-midpoint", 1)  # begins at the last time, whatever the grid of the others
@@ -151,7 +158,8 @@ def of_known_answer(name: str, problem: analytic.Problem, family: Family) -> Pro
     )
 
 
-def _only_vp_is_spaced(family: Family, changes: dict[str, Any]) -> None:
+def only_vp_is_spaced(family: Family, changes: dict[str, Any]) -> None:
+    """Refuses changes of the grid of other families with a `ConfigError`."""
     if changes and family != "vp":
         raise ConfigError(
             f"The grid of {family!r} schedules is in their own time; measure them with the usual spacing."
@@ -185,7 +193,7 @@ def of_audioldm(
         return samplers.usual_schedule(solver, steps, family="vp", table=table, **changes)
 
     def predict(params: Params, inputs: Inputs, guidance: float, dtype: str) -> Predict:
-        network = functools.partial(audioldm.predict, params, _in(config, dtype))
+        network = functools.partial(audioldm.predict, params, in_dtype(config, dtype))
         return samplers.classifier_free(network, inputs["condition"], inputs["negative"], guidance)
 
     return Problem(
@@ -217,13 +225,13 @@ def of_flowsep(
     latents = np.asarray(jax.jit(lambda x: flowsep.encode(params, config, front_ends.level(x)))(mixtures))
 
     def schedule(solver: str, steps: int, **changes: Any) -> Schedule:
-        _only_vp_is_spaced("flow", changes)
+        only_vp_is_spaced("flow", changes)
         return samplers.usual_schedule(solver, steps, family="flow", reverse=True)
 
     def predict(params: Params, inputs: Inputs, guidance: float, dtype: str) -> Predict:
         def network(x: Array, t: Array, told: Any) -> Array:
             condition, mixture = told
-            return -flowsep.velocity(params, _in(config, dtype), x, t, mixture, condition)  # towards the noise
+            return -flowsep.velocity(params, in_dtype(config, dtype), x, t, mixture, condition)  # towards the noise
 
         towards, away = ((inputs[kind], inputs["mixture"]) for kind in ("condition", "negative"))
         return samplers.classifier_free(network, towards, away, guidance)
@@ -255,6 +263,10 @@ def from_model(name: str, setting: Setting) -> Problem:
     from jaxaudio.models.requests import told
 
     model = jaxaudio.load(name)
+    if model.card.system == "sitok":
+        from jaxaudio.benchmark.speech import of_sitok
+
+        return of_sitok(model.name, model.params, model.config, setting)
     makers = {"audioldm": of_audioldm, "flowsep": of_flowsep}
     if model.card.system not in makers:
         raise UsageError(f"{name} is a model of {model.card.system}, which has no sampler; see jaxaudio models list.")
@@ -290,12 +302,6 @@ def find(name: str, setting: Setting | None = None) -> Problem:
         return from_model(name, setting)
     except MissingError as error:
         raise UsageError(f"no system {name!r}: give {', '.join(SYSTEMS)}, or a model ({error})") from error
-
-
-def _in(config: Any, dtype: str) -> Any:
-    from jaxaudio.models.systems import in_dtype
-
-    return in_dtype(config, dtype)
 
 
 def _conditions(condition: Condition, prompts: Sequence[str], items: np.ndarray) -> Inputs:

@@ -84,7 +84,7 @@ def plan(problem: Problem, cell: Cell) -> tuple[Schedule, Callable[[Schedule], P
     schedule = problem.schedule(cell.solver, cell.steps, **cell.changes())
     solver = problem.planned(cell.solver)
     made = samplers.plan_of(solver, schedule)
-    if made.step is not None:
+    if made.step is not None and not problem.told_steps:
         raise ConfigError(f"{cell.solver!r} is for networks that are told the size of a step, which this one is not.")
     return schedule, solver, made
 

@@ -21,6 +21,9 @@ class Samplers:
     jaxaudio benchmark samplers --system mixture --solvers ddim,dpmpp-2m,unipc --steps 4,8,16
 
     jaxaudio benchmark samplers --system audioldm-mini --judge concepts-mini --data data/open_sounds
+
+    jaxaudio benchmark samplers --system sitok-mini --solvers shortcut,flow-euler --steps 1,2,4,16 \
+        --data data/open_speech --split heldout_speakers
     """
 
     system: str
@@ -63,7 +66,7 @@ class Samplers:
     """Embedding for Frechet distance and agreement: the folder of a concept classifier, or of a CLAP."""
 
     data: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """A built data set, for real sounds to compare with."""
+    """A built data set: real sounds for the judge to compare with, or, without a judge, speech for a codec."""
 
     split: str = "heldout_clips"
     """Its split."""
@@ -135,6 +138,16 @@ def setting(options: Samplers) -> Any:
         prompts = tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))
         if not prompts:
             raise UsageError(f"{options.prompts} holds no prompt; give one per line.")
+    if options.data and not options.judge:
+        from jaxaudio.data.audio_clips import open_dataset
+
+        splits = open_dataset(options.data)
+        if options.split not in splits:
+            raise UsageError(f"{options.data} has no split {options.split!r}; give one of {', '.join(splits)}.")
+        recordings = splits[options.split]
+        count = min(len(recordings), options.items or 64)
+        clips = [recordings[i * len(recordings) // count] for i in range(count)]  # evenly
+        return Setting(prompts=prompts, clips=clips, seconds=options.seconds)
     if not options.judge:
         return Setting(prompts=prompts, seconds=options.seconds)
     judge = judges.open_judge(options.judge)

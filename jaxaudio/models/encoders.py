@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxaudio.errors import MissingError, UsageError
-from jaxaudio.models import folder as folders
-from jaxaudio.models import systems
+from jaxaudio.models import folder as folders, systems
 from jaxaudio.models.folder import Card
 from jaxaudio.text.tokenizers import Tokenizer
 

@@ -11,8 +11,7 @@ import numpy as np
 from jaxaudio.convert.read import read_checkpoint
 from jaxaudio.convert.rules import Rule, State, convert, prefixed
 from jaxaudio.errors import CheckpointError, UsageError
-from jaxaudio.models import folder as folders
-from jaxaudio.models import latent_checkpoints, systems
+from jaxaudio.models import folder as folders, latent_checkpoints, systems
 from jaxaudio.models.codec_checkpoints import find_config
 from jaxaudio.models.encoders import given_tokenizer, read_tokenizer, tokenizer_files
 from jaxaudio.models.folder import Card

@@ -54,6 +54,7 @@ def loss(
     commitment: float = 0.25,
     decay: float = 0.99,
     revive: float = 0.1,
+    crop: int | None = None,
     axis_name: str | None = None,
 ) -> Result:
     """The whole system: flow matching, the text, and vectors that stay by their entries, which follow them.
@@ -73,6 +74,8 @@ def loss(
       decay: weight of the past in the codebooks; inferred.
       revive: entries that are chosen less often than this share of the mean start again at one of the vectors;
         inferred.
+      crop: frames that the decoder learns of each item, whole tokens, from anywhere in it; all by default. The encoder
+        and the reader, which are cheaper, go through all of it.
       axis_name: the mapped axis under `jax.pmap`.
 
     Returns:
@@ -81,7 +84,7 @@ def loss(
     variables, batch = {"params": params, **extra}, prepared(config, batch)
     made = sitok.analysis(variables, config, batch["mel"], batch.get("frames"))
     said = _tokens_real(config, batch)
-    flow = _flow_losses(variables, config, made["z"], batch, key, drop)
+    flow = _flow_losses(variables, config, *_cropped(config, made["z"], batch, key, crop), key, drop)
     apart = jnp.mean(jnp.square(made["continuous"] - jax.lax.stop_gradient(made["z"])), -1)
     apart = item_means(apart, said)
     metrics = {"flow_loss": jnp.mean(flow), "commitment": jnp.mean(apart)}
@@ -106,6 +109,7 @@ def decoder_loss(
     *,
     config: Config,
     drop: float = 0.1,
+    crop: int | None = None,
 ) -> Result:
     """The decoder's flow alone, on tokens that stay what they are.
 
@@ -117,12 +121,14 @@ def decoder_loss(
       frozen: the trained system, of whose decoder nothing is used.
       config: of the whole system.
       drop: as in `loss`.
+      crop: as in `loss`.
 
     Returns:
       (loss, (metrics, extra)), a mean over items.
     """
     batch = prepared(config, batch)
     variables, z = _told(params, frozen, config, batch)
+    z, batch = _cropped(config, z, batch, key, crop)
     value = jnp.mean(_flow_losses(variables, config, z, batch, key, drop))
     return value, ({"flow_loss": value}, extra)
 
@@ -150,6 +156,7 @@ def shortcut_loss(
     drop: float = 0.1,
     every: int = 4,
     guidance: float = 1.0,
+    crop: int | None = None,
 ) -> Result:
     """`decoder_loss`, and that one step says what two of half the size lead to (Frans et al., 2025).
 
@@ -165,6 +172,7 @@ def shortcut_loss(
       drop: as in `loss`.
       every: of so many items one learns from two steps, which cost three evaluations more; published as 4 to 8.
       guidance: of the teacher's smallest steps; larger ones learn it from those.
+      crop: as in `loss`.
 
     Returns:
       (loss, (metrics, extra)), the sum of both means.
@@ -176,6 +184,7 @@ def shortcut_loss(
         raise ConfigError("This decoder is not told step sizes; begin with `with_steps`.")
     batch = prepared(config, batch)
     variables, z = _told(params, frozen, config, batch)
+    z, batch = _cropped(config, z, batch, key, crop)
     flow = jnp.mean(_flow_losses(variables, config, z, batch, key, drop))
     # Strided, so that each of the devices that share the batch has some.
     part = jax.tree.map(lambda x: x[::every], {**batch, "z": z})
@@ -211,6 +220,28 @@ def _told(params: Params, frozen: Params, config: Config, batch: Batch) -> tuple
     variables = {**frozen, "params": {**frozen["params"], **params}}
     codes = batch["codes"] if "codes" in batch else sitok.encode(frozen, config, batch["mel"], batch.get("frames"))
     return variables, jax.lax.stop_gradient(sitok.lookup(variables, config, codes))
+
+
+def _cropped(config: Config, z: Array, batch: Batch, key: Array, crop: int | None) -> tuple[Array, Batch]:
+    """A part of each item's tokens z (batch, tokens, dim) and frames; see `loss`."""
+    mel = batch["mel"]
+    if crop is None or crop >= mel.shape[1]:
+        return z, batch
+    if crop < 1 or crop % config.stack:
+        raise ConfigError(f"a crop is a number of whole tokens, {config.stack} frames each, not {crop} frames.")
+    tokens, frames = crop // config.stack, jnp.broadcast_to(batch.get("frames", mel.shape[1]), len(mel))
+    streams = item_streams(jax.random.fold_in(key, 3), batch["index"], 1)[:, 0]
+
+    def of(stream: Array, z: Array, mel: Array, frames: Array) -> tuple[Array, Array, Array]:
+        # A mel that is not whole tokens long has less than the last of them: so its crops end before.
+        spare = jnp.minimum(-(-frames // config.stack) - tokens, mel.shape[0] // config.stack - tokens)
+        start = jax.random.randint(stream, (), 0, jnp.maximum(spare, 0) + 1)
+        part = jax.lax.dynamic_slice_in_dim(mel, start * config.stack, crop)
+        rest = jnp.clip(frames - start * config.stack, 0, crop)
+        return jax.lax.dynamic_slice_in_dim(z, start, tokens), part, rest
+
+    z, mel, frames = jax.vmap(of)(streams, z, mel, frames)
+    return z, {**batch, "mel": mel, "frames": frames}
 
 
 def _tokens_real(config: Config, batch: Batch) -> Array:

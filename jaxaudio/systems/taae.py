@@ -4,7 +4,6 @@ Also known as TAAE and as Stable Codec. Speech is cut into patches, transformers
 halve the rate to 25 steps per second, and a step is six numbers, each of a few levels: `jaxaudio.quantize.fsq`.
 """
 
-import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -16,128 +15,23 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxaudio.convert.rules import Rule, conv1d, conv_transpose1d, linear, prefixed
-from jaxaudio.dsp.mel import MelConfig, log_mel
+from jaxaudio.dsp.mel import log_mel
 from jaxaudio.errors import AudioError, ConfigError, UsageError
 from jaxaudio.nn import receptive, vocos, weight_norm
 from jaxaudio.quantize import fsq
 from jaxaudio.quantize.fsq import FSQ
 from jaxaudio.systems.taae_blocks import LAYER_WEIGHTS, Block, activation, block_weights, convolution, reach
+from jaxaudio.systems.taae_config import (
+    MINI as MINI,
+    STABLE_CODEC as STABLE_CODEC,
+    STABLE_CODEC_CAUSAL as STABLE_CODEC_CAUSAL,
+    Config as Config,
+)
 
 Params = Any
 
 _HIDDEN = 256  # of the head that reads phonemes
 _LEVEL, _SPREAD = -6.0, 2.4  # of the log-mels of read speech
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
-    """Shape of a transformer autoencoder.
-
-    Attributes:
-      sample_rate: samples per second.
-      patch: samples that are one position at the highest rate.
-      channels: width of the first convolution.
-      multiples: of `channels`, the width of each level.
-      strides: positions of a level that become one of the next.
-      depths: transformers of each level of the encoder; the decoder's are the same, from behind.
-      levels: of the quantiser that it is trained with, one number for each channel of a latent.
-      head_dim: of the attention; divides every width.
-      window: positions (left, right) that attention sees beside its own; None for all.
-      feed_forward: width of the perceptrons over that of the level.
-      mels: bands of log-mels that the encoder hears in place of patches; the decoder's last layer then makes spectra,
-        as Vocos does (arXiv:2306.00814). Their windows are four patches long. 0 for patches, as published.
-      layer_scale: what the factors on a transformer's additions begin at; small ones suit deep models and long training.
-      snake: SnakeBeta before changes of rate.
-      dilated: dilated convolutions at every level.
-      causal: convolutions see the past alone; attention does where the window says so.
-      phonemes: classes of the head for connectionist temporal classification, the blank among them; 0 for no head.
-      loudness: LUFS that speech is brought to before it is encoded; nothing here does so by itself.
-      remat: compute transformers again for gradients: less memory, a third more time.
-      dtype: compute dtype, "float32" or "bfloat16"; norms, softmax, latents and waveforms are float32.
-    """
-
-    sample_rate: int = 16000
-    patch: int = 320
-    channels: int = 1024
-    multiples: tuple[int, ...] = (1, 1)
-    strides: tuple[int, ...] = (1, 2)
-    depths: tuple[int, ...] = (8, 20)
-    levels: tuple[int, ...] = fsq.STABLE_CODEC.levels
-    head_dim: int = 128
-    window: tuple[int, int] | None = (63, 64)
-    feed_forward: int = 4
-    mels: int = 0
-    layer_scale: float = 1e-2
-    snake: bool = False
-    dilated: bool = False
-    causal: bool = False
-    phonemes: int = 0
-    loudness: float = -20.0
-    remat: bool = False
-    dtype: str = "float32"
-
-    def __post_init__(self) -> None:
-        if not len(self.multiples) == len(self.strides) == len(self.depths) > 0:
-            raise ConfigError("multiples, strides and depths have one number for each level, at least one of them.")
-        if any(self.channels * multiple % self.head_dim for multiple in self.multiples):
-            raise ConfigError(f"every width must be a multiple of head_dim={self.head_dim}.")
-        if self.mels and self.causal:
-            raise ConfigError("spectra hear half a window ahead: a causal model takes patches, mels=0.")
-
-    @property
-    def hop(self) -> int:
-        """Samples per step of tokens."""
-        return self.patch * math.prod(self.strides)
-
-    @property
-    def n_fft(self) -> int:
-        """Samples of a window, where there are spectra."""
-        return 4 * self.patch
-
-    @property
-    def front_end(self) -> MelConfig:
-        """What the encoder of a model with `mels` hears."""
-        return MelConfig(
-            sample_rate=self.sample_rate,
-            n_fft=self.n_fft,
-            hop=self.patch,
-            n_mels=self.mels,
-            center=False,
-            pad=(self.n_fft - self.patch) // 2,
-            pad_mode="constant",
-            power=1,
-            epsilon=1e-9,
-            log="ln",
-            floor=1e-5,
-        )
-
-    @property
-    def steps_per_second(self) -> float:
-        """Steps of tokens per second."""
-        return self.sample_rate / self.hop
-
-
-STABLE_CODEC = Config()
-"""Stable Codec (953 M parameters), reconstructed: its configuration is not public. These are the numbers of the paper
-where it gives them, and they have the published number of parameters; whether it has snakes is not known."""
-
-STABLE_CODEC_CAUSAL = Config(causal=True, window=(127, 0))
-"""The same with as many positions in the window, all of them past. The paper has a causal model, whose code and
-weights are not public; that convolutions are causal too is our choice."""
-
-MINI = Config(
-    patch=160,
-    channels=192,
-    strides=(1, 3),
-    depths=(1, 2),
-    head_dim=64,
-    window=(31, 32),
-    feed_forward=2,
-    mels=80,
-    layer_scale=0.1,
-    snake=True,
-)
-"""Small enough to train on two cores: 33 steps and 817 bits per second. A step's token is one of the published model's."""
 
 
 class _Encoder(nn.Module):
@@ -206,7 +100,10 @@ class _Head(nn.Module):
 def init(key: Array, config: Config) -> Params:
     """Random variables {"params": {"encoder", "decoder"[, "head"]}}; their shapes alone under `jax.eval_shape`."""
     encoder, decoder, head = jax.random.split(key, 3)
-    patches, latents = jnp.zeros((1, math.prod(config.strides), config.mels or config.patch)), jnp.zeros((1, 1, len(config.levels)))
+    patches, latents = (
+        jnp.zeros((1, math.prod(config.strides), config.mels or config.patch)),
+        jnp.zeros((1, 1, len(config.levels))),
+    )
     params = {
         "encoder": _Encoder(config).init(encoder, patches)["params"],
         "decoder": _Decoder(config).init(decoder, latents)["params"],
@@ -253,7 +150,7 @@ def encode(params: Params, config: Config, audio: Array) -> Array:
 
 
 def intermediates(params: Params, config: Config, audio: Array) -> dict[str, Array]:
-    """Like `encode`, but returns {"patches" (or log-mels), "layers_0" (first convolution), "layers_1" ..., "latents"}."""
+    """Like `encode`, but returns {"patches" (or log-mels), "layers_0" (a convolution), "layers_1" ..., "latents"}."""
     if audio.ndim != 2 or audio.shape[1] == 0:
         raise AudioError(f"audio is (batch, samples), with at least one sample, not {audio.shape}.")
     whole = jnp.pad(audio, ((0, 0), (0, -audio.shape[1] % config.hop)))

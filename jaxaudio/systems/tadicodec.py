@@ -17,8 +17,7 @@ from jaxaudio.convert.rules import Rule, linear
 from jaxaudio.dsp import front_ends
 from jaxaudio.dsp.mel import MelConfig, log_mel
 from jaxaudio.errors import UsageError
-from jaxaudio.nn import llama
-from jaxaudio.nn import velocity as flow
+from jaxaudio.nn import llama, velocity as flow
 from jaxaudio.quantize import bsq, vq
 from jaxaudio.samplers.objectives import flow_point, item_normal, item_streams
 

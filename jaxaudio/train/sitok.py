@@ -31,7 +31,7 @@ USUAL, SHORTCUT = Sampling(), Sampling(steps=2, solver="shortcut")
 
 
 def tokeniser_task(
-    experiment: Experiment, *, data: DataIterator, evaluation: Batch, sampling: Sampling = USUAL, **weights: float
+    experiment: Experiment, *, data: DataIterator, evaluation: Batch, sampling: Sampling = USUAL, **weights: Any
 ) -> Task:
     """Encoder, codebooks, decoder and reader together.
 
@@ -92,6 +92,7 @@ def decoder_task(
     trained: Params,
     sampling: Sampling = USUAL,
     drop: float = 0.1,
+    crop: int | None = None,
 ) -> Task:
     """The decoder alone, on tokens that stay what they are; see `tokeniser_task`.
 
@@ -102,8 +103,9 @@ def decoder_task(
       trained: variables of the whole system.
       sampling: how the evaluation decodes.
       drop: probability that the decoder is told no tokens.
+      crop: see `sitok_training.loss`.
     """
-    loss = functools.partial(sitok_training.decoder_loss, config=experiment.model, drop=drop)
+    loss = functools.partial(sitok_training.decoder_loss, config=experiment.model, drop=drop, crop=crop)
     return _refined(experiment, loss, data, evaluation, trained, sampling)
 
 
@@ -117,6 +119,7 @@ def shortcut_task(
     drop: float = 0.1,
     every: int = 4,
     guidance: float = 1.0,
+    crop: int | None = None,
 ) -> Task:
     """The decoder as one that is told the size of its steps, so that few of them do; see `decoder_task`.
 
@@ -129,9 +132,12 @@ def shortcut_task(
       drop: see `decoder_task`.
       every: see `sitok_training.shortcut_loss`.
       guidance: see `sitok_training.shortcut_loss`.
+      crop: see `sitok_training.loss`.
     """
     told, config = sitok_training.with_steps(trained, experiment.model, jax.random.key(experiment.seed))
-    loss = functools.partial(sitok_training.shortcut_loss, config=config, drop=drop, every=every, guidance=guidance)
+    loss = functools.partial(
+        sitok_training.shortcut_loss, config=config, drop=drop, every=every, guidance=guidance, crop=crop
+    )
     return _refined(dataclasses.replace(experiment, model=config), loss, data, evaluation, told, sampling)
 
 

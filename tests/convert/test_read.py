@@ -7,8 +7,7 @@ import types
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from safetensors.numpy import save, save_file
 
 from jaxaudio.convert.read import read_checkpoint

@@ -2,8 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from jaxaudio.data.captioned_audio import clips, splits
 from jaxaudio.errors import AudioError, JaxAudioError, MissingError, UsageError

@@ -6,8 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from jaxaudio.data import open_sounds
 from jaxaudio.data.open_sounds import assemble, audio, catalogue, sources, splits

@@ -2,8 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from jaxaudio.dsp.chunk import Window, chunked, plan
 from jaxaudio.errors import UsageError

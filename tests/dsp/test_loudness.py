@@ -3,8 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.signal
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from jaxaudio import dsp
 from jaxaudio.dsp.loudness import SILENCE, k_weighted, k_weighting, mixed

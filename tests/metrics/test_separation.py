@@ -5,8 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from jaxaudio.metrics.separation import aggregate, energies_left, sdr, sdri, segmentwise_sdr, si_sdr
 from tests.golden.cases.data import CASES

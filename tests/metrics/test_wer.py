@@ -2,8 +2,7 @@ import json
 import pathlib
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from jaxaudio.errors import UsageError
 from jaxaudio.metrics.wer import Edits, character_errors, edits, errors, word_errors

@@ -12,8 +12,7 @@ from safetensors.numpy import load_file, save_file
 import jaxaudio
 from jaxaudio.convert.rules import flatten
 from jaxaudio.errors import CheckpointError, MissingError, UsageError
-from jaxaudio.models import folder as folders
-from jaxaudio.models import registry, systems, verify
+from jaxaudio.models import folder as folders, registry, systems, verify
 from jaxaudio.systems import audioldm, audiosep, flowsep, lassnet
 from jaxaudio.text import clap
 from tests.models import tiny

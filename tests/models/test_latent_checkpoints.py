@@ -12,8 +12,7 @@ from safetensors.numpy import save_file
 import jaxaudio
 from jaxaudio.convert.rules import flatten, prefixed
 from jaxaudio.errors import CheckpointError, MissingError, UsageError
-from jaxaudio.models import encoders, publish, systems
-from jaxaudio.models import latent_checkpoints as checkpoints
+from jaxaudio.models import encoders, latent_checkpoints as checkpoints, publish, systems
 from jaxaudio.nn import autoencoder, hifigan, htsat, latent_audio, latent_model, unet
 from jaxaudio.systems import audioldm, flowsep
 from jaxaudio.text import bert, clap, t5

@@ -11,8 +11,7 @@ from safetensors.numpy import save_file
 import jaxaudio
 from jaxaudio.convert.rules import Rule, flatten
 from jaxaudio.errors import CheckpointError, MissingError, UsageError
-from jaxaudio.models import folder as folders
-from jaxaudio.models import publish
+from jaxaudio.models import folder as folders, publish
 from jaxaudio.nn import htsat
 from jaxaudio.systems import lassnet
 from jaxaudio.text import bert, clap

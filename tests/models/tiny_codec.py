@@ -5,8 +5,7 @@ from pathlib import Path
 
 import jax
 
-from jaxaudio.models import folder as folders
-from jaxaudio.models import systems
+from jaxaudio.models import folder as folders, systems
 from jaxaudio.nn import vocos, wave_autoencoder
 from jaxaudio.systems import dac, sdcodec, sitok
 from tests.models.tiny import filled
@@ -28,6 +27,8 @@ SDCODEC = sdcodec.Config(
 SITOK = dataclasses.replace(
     sitok.MINI,
     front_end=dataclasses.replace(sitok.MINI.front_end, sample_rate=8000, n_fft=128, hop=32, pad=48, n_mels=8),
+    stack=4,
+    books=1,
     width=16,
     hidden=24,
     heads=2,

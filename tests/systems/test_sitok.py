@@ -19,7 +19,11 @@ from jaxaudio.text.ctc import ctc_loss
 
 CONFIG = dataclasses.replace(
     sitok.MINI,
-    front_end=dataclasses.replace(sitok.MINI.front_end, n_mels=12),
+    front_end=dataclasses.replace(sitok.MINI.front_end, n_fft=1280, hop=320, pad=480, n_mels=12),
+    stack=4,
+    books=1,
+    window=10.0,
+    overlap=1.0,
     width=24,
     hidden=32,
     heads=2,

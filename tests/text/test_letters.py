@@ -1,7 +1,6 @@
 """Text as letters."""
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from jaxaudio.text import letters
 

@@ -4,8 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from jaxaudio.errors import CheckpointError, MissingError, UsageError
 from jaxaudio.text.tokenizers import BUCKETS, Tokenizer, bucket

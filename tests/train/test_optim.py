@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from jaxaudio.train import Optimizer, adamw
 from jaxaudio.train.optim import constant_warm_up, exponential_decay, linear_warm_up

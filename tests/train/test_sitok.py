@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 
 from jaxaudio.systems import sitok
-from jaxaudio.train import Experiment, Optimizer, fit
-from jaxaudio.train import sitok as tasks
+from jaxaudio.train import Experiment, Optimizer, fit, sitok as tasks
 from tests.train.tiny import Repeated
 
 SMALL = dataclasses.replace(
     sitok.MINI,
-    front_end=dataclasses.replace(sitok.MINI.front_end, n_mels=8),
+    front_end=dataclasses.replace(sitok.MINI.front_end, n_fft=1280, hop=320, pad=480, n_mels=8),
+    stack=4,
+    books=1,
+    window=10.0,
+    overlap=1.0,
     width=16,
     hidden=24,
     heads=2,

@@ -4,9 +4,11 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from jaxaudio.data.open_sounds import procedural as nature
-from jaxaudio.data.open_sounds import procedural_machines as machines
-from jaxaudio.data.open_sounds import procedural_signals as signals
+from jaxaudio.data.open_sounds import (
+    procedural as nature,
+    procedural_machines as machines,
+    procedural_signals as signals,
+)
 
 Generator = Callable[[np.random.Generator, float], np.ndarray]
 

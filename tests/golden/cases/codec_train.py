@@ -10,15 +10,13 @@ import optax
 
 from jaxaudio.convert.rules import convert, prefixed, to_torch
 from jaxaudio.dsp.distances import mel_distance, stft_distance
-from jaxaudio.nn import spectral_discriminators as critics
-from jaxaudio.nn import weight_norm
+from jaxaudio.nn import spectral_discriminators as critics, weight_norm
 from jaxaudio.nn.spectral_discriminators import BandConfig
 from jaxaudio.systems import dac, sdcodec
 from jaxaudio.train.codec import codec_losses, dac_terms, least_squares_critic
 from jaxaudio.train.optim import adamw
 from jaxaudio.train.step import clipped
-from tests.golden.cases.dac import Arrays, first
-from tests.golden.cases.dac import config_of as dac_config
+from tests.golden.cases.dac import Arrays, config_of as dac_config, first
 from tests.golden.cases.sdcodec import config_of as sdcodec_config
 from tests.golden.weights import state_dict_of
 

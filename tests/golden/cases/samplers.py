@@ -13,8 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxaudio.samplers import analytic, guidance, schedules
-from jaxaudio.samplers import sampling as loop
+from jaxaudio.samplers import analytic, guidance, sampling as loop, schedules
 from jaxaudio.samplers.adams import deis, lms, plms, pndm
 from jaxaudio.samplers.editing import start
 from jaxaudio.samplers.exponential import dpmpp, dpmpp_single
