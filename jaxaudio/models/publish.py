@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -151,17 +152,22 @@ def export_training(
     dtype: Any = np.float32,
     files: dict[str, Path] | None = None,
     about: dict[str, Any] | None = None,
+    change: Callable[[Any, dict[str, Any]], tuple[Any, dict[str, Any]]] = lambda config, weights: (config, weights),
 ) -> Card:
-    """Writes a model folder from the `best` or `final` folder of a training run; raises as `convert_checkpoint`."""
+    """Writes a model folder from the `best` or `final` folder of a training run; raises as `convert_checkpoint`.
+
+    `change` makes the stored configuration and weights of the run's, e.g. to add a vocoder that was trained apart.
+    """
     card = folders.read_card(run)
     if not card.of_training:
         raise UsageError(f"{run} is not the best or final folder of a training run; give one, such as runs/NAME/best.")
+    config, weights = change(card.config, folders.read_weights(card))
     return folders.write(
         out,
         name=name or Path(out).name,
         system=card.system,
-        config=card.config,
-        weights=folders.read_weights(card),
+        config=config,
+        weights=weights,
         text=card.text,
         licence=licence,
         source=source,

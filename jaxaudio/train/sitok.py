@@ -80,7 +80,7 @@ def tokeniser_task(
         init=init,
         data=data,
         evaluate=evaluate,
-        config={"system": "sitok", "config": dataclasses.asdict(config)},
+        config=_facts(config),
     )
 
 
@@ -226,8 +226,13 @@ def _refined(
         evaluate=lambda variables: measured(whole(variables)),
         release=whole,
         frozen=trained,
-        config={"system": "sitok", "config": dataclasses.asdict(config)},
+        config=_facts(config),
     )
+
+
+def _facts(config: Config) -> dict[str, Any]:
+    """What a run's weights are of: all but the vocoder, which is trained apart."""
+    return {"system": "sitok", "config": dataclasses.asdict(dataclasses.replace(config, vocoder=None))}
 
 
 def _measured(config: Config, evaluation: Batch, sampling: Sampling) -> Callable[[Params], dict[str, float]]:
