@@ -95,6 +95,7 @@ def istft(
     window: str | np.ndarray = "hann",
     win_length: int | None = None,
     center: bool = True,
+    frames: Array | None = None,
 ) -> Array:
     """Inverse of `stft`: windowed overlap-add divided by the summed squared windows.
 
@@ -108,19 +109,24 @@ def istft(
       window: as given to `stft`.
       win_length: as given to `stft`.
       center: as given to `stft`.
+      frames: (...,) int, how many frames of each signal count, if they differ.
 
     Returns:
       (..., length) signal.
     """
     n_fft = 2 * (real.shape[-1] - 1)
     values = _padded_window(window, win_length, n_fft)
-    frames = jnp.fft.irfft(real + 1j * imag, n=n_fft, axis=-1).astype(real.dtype) * jnp.asarray(values, real.dtype)
-    signal = overlap_add(frames, hop)
+    parts = jnp.fft.irfft(real + 1j * imag, n=n_fft, axis=-1).astype(real.dtype) * jnp.asarray(values, real.dtype)
     count = real.shape[-2]
-    weight = np.zeros((count - 1) * hop + n_fft)
-    for i in range(count):
-        weight[i * hop : i * hop + n_fft] += values**2
-    signal = signal / jnp.asarray(np.maximum(weight, _FLOOR), real.dtype)
+    if frames is None:
+        signal, weight = overlap_add(parts, hop), np.zeros((count - 1) * hop + n_fft)
+        for i in range(count):
+            weight[i * hop : i * hop + n_fft] += values**2
+        signal = signal / jnp.asarray(np.maximum(weight, _FLOOR), real.dtype)
+    else:
+        heard = (jnp.arange(count) < jnp.asarray(frames)[..., None])[..., None]
+        squares = jnp.where(heard, jnp.asarray(values**2, real.dtype), 0)
+        signal = overlap_add(jnp.where(heard, parts, 0), hop) / jnp.maximum(overlap_add(squares, hop), _FLOOR)
     start = n_fft // 2 if center else 0
     if length is None:
         length = (count - 1) * hop if center else signal.shape[-1]

@@ -173,16 +173,17 @@ def _sitok(params: Any, config: Any) -> Coder:
         made = sitok.decode(params, config, codes, key, sampling=sampling, frames=frames)
         return sitok.waveform(params, config, made)
 
-    def process(waves: np.ndarray) -> np.ndarray:
-        tokens = -(-waves.shape[1] // hop)
-        filled = np.pad(waves, ((0, 0), (0, _filled(tokens) * hop - waves.shape[1])))
-        frames = np.full(len(waves), -(-waves.shape[1] // config.front_end.hop), np.int32)
-        return np.asarray(listen(params, jnp.asarray(filled), frames))[:, :tokens]
+    def process(waves: np.ndarray, lengths: np.ndarray | None) -> jax.Array:
+        lengths = np.full(len(waves), waves.shape[1], np.int32) if lengths is None else lengths
+        return listen(params, jnp.asarray(waves), -(-lengths // config.front_end.hop))
 
     def encode(waves: np.ndarray, rate: Rate) -> Pieces:
-        # What is before the overlap is forgotten; a token hears half a window of the spectrogram after its own frames.
-        size, before = (round(seconds * config.token_rate) for seconds in (config.window, config.overlap))
-        windows = receptive.Windows(process=process, size=size, context=(before, 1), inputs=hop, outputs=1)
+        # Of a long sound a token hears a quarter of the encoder's memory at least, and half a window of the spectrogram
+        # after its own frames.
+        size = round(config.memory * config.token_rate)
+        before = size // 4
+        few = receptive.of_few_lengths(process, size, hop, 1)
+        windows = receptive.Windows(process=few, size=size, context=(before, 1), inputs=hop, outputs=1)
         return receptive.run(windows, waves)
 
     def decode(codes: np.ndarray, rate: Rate, source: str, length: int, how: How) -> Pieces:
@@ -192,7 +193,7 @@ def _sitok(params: Any, config: Any) -> Coder:
             guidance=usual.guidance if how.guidance is None else how.guidance,
         )
         tokens = codes.shape[1]
-        filled = np.pad(codes[:, :, 0], ((0, 0), (0, _filled(tokens) - tokens), (0, 0)))
+        filled = np.pad(codes[:, :, 0], ((0, 0), (0, receptive.filled(tokens) - tokens), (0, 0)))
         frames = np.full(len(codes), -(-length // config.front_end.hop), np.int32)
         made = speak(params, jnp.asarray(filled), frames, jax.random.key(how.seed), sampling)
         yield np.asarray(made)[:, :length]
@@ -207,12 +208,6 @@ def _sitok(params: Any, config: Any) -> Coder:
         encode=encode,
         decode=decode,
     )
-
-
-def _filled(count: int) -> int:
-    """A length of at least `count`, of which there are few: a power of two, or half as much again."""
-    power = 1 << max(3, (count - 1).bit_length())
-    return power * 3 // 4 if count <= power * 3 // 4 else power
 
 
 def _by_levels(config: Any) -> tuple[Rate, ...]:

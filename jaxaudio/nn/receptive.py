@@ -94,6 +94,37 @@ class Windows:
             )
 
 
+def of_few_lengths(
+    process: Callable[[np.ndarray, np.ndarray | None], ArrayLike], size: int, inputs: int, outputs: int
+) -> Callable[[np.ndarray], np.ndarray]:
+    """A `Windows.process` that fills windows shorter than `size` up, so that few lengths are ever compiled.
+
+    Args:
+      process: `(signal, real)`, like `Windows.process`; `real` (batch,) says how much of the signal counts, None for
+        all of it.
+      size: as in `Windows`.
+      inputs: as in `Windows`.
+      outputs: as in `Windows`.
+    """
+
+    def run(signal: np.ndarray) -> np.ndarray:
+        length = signal.shape[1]
+        frames = -(-length // inputs)
+        if length == size * inputs:
+            return np.asarray(process(signal, None))
+        more = min(filled(frames), max(size, frames)) * inputs - length
+        whole = np.pad(signal, ((0, 0), (0, more), *[(0, 0)] * (signal.ndim - 2)))
+        return np.asarray(process(whole, np.full(len(signal), length, np.int32)))[:, : frames * outputs]
+
+    return run
+
+
+def filled(count: int) -> int:
+    """A length of at least `count`, of which there are few: a power of two, or half as much again."""
+    power = 1 << max(3, (count - 1).bit_length())
+    return power * 3 // 4 if count <= power * 3 // 4 else power
+
+
 class Stream(NamedTuple):
     """Where a signal that comes in pieces stands.
 

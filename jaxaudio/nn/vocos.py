@@ -148,18 +148,19 @@ class _Generator(nn.Module):
         return {"backbone": backbone, "out": out, "waveform": spoken(out, c.hop, c.padding)}
 
 
-def spoken(out: Array, hop: int, padding: Literal["same", "center"] = "same") -> Array:
+def spoken(out: Array, hop: int, padding: Literal["same", "center"] = "same", frames: Array | None = None) -> Array:
     """Waveforms of a network's last layer: log-magnitudes, clipped at 100, then phases (Vocos, section 3.3).
 
     Args:
       out: (batch, frames, n_fft + 2).
       hop: samples per frame.
       padding: see `Config`.
+      frames: (batch,) int, frames of each item, if they differ.
     """
     size, phase = jnp.split(out, 2, axis=-1)
     size = jnp.minimum(jnp.exp(size), _LOUDEST)
     same = padding == "same"
-    waveform = istft(size * jnp.cos(phase), size * jnp.sin(phase), hop, center=not same)
+    waveform = istft(size * jnp.cos(phase), size * jnp.sin(phase), hop, center=not same, frames=frames)
     edge = (out.shape[-1] - 2 - hop) // 2 if same else 0
     return waveform[:, edge : waveform.shape[1] - edge]
 

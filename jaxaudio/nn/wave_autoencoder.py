@@ -17,6 +17,7 @@ from jax import Array
 from jaxaudio.convert.rules import Rule, conv1d, conv_transpose1d
 from jaxaudio.errors import ConfigError, UsageError
 from jaxaudio.nn.conv1d import Conv1d, Strided1d, Transpose1d
+from jaxaudio.nn.masked import kept
 from jaxaudio.nn.receptive import Layer, context_of_samples
 from jaxaudio.nn.snake import Snake
 
@@ -82,9 +83,10 @@ class _Conv(nn.Module):
     fast: bool = False
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, real: Array | None = None) -> Array:
         conv = Conv1d(self.features, self.width, self.dilation, self.fast, _START)
         nn.share_scope(self, conv)
+        x = kept(x, real) if self.width > 1 else x
         return conv(x) if self.padded else _trimmed(conv(x), (self.width - 1) * self.dilation // 2)
 
 
@@ -98,9 +100,9 @@ class _ResidualUnit(nn.Module):
     fast: bool = False
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, real: Array | None) -> Array:
         y = Snake(name="block_0")(x)
-        y = _Conv(x.shape[-1], _WIDTH, self.dilation, self.padded, self.fast, name="block_1")(y)
+        y = _Conv(x.shape[-1], _WIDTH, self.dilation, self.padded, self.fast, name="block_1")(y, real)
         y = _Conv(x.shape[-1], 1, name="block_3")(Snake(name="block_2")(y))
         return _trimmed(x, (x.shape[1] - y.shape[1]) // 2) + y
 
@@ -110,12 +112,12 @@ class _Down(nn.Module):
     padded: bool
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, real: Array | None) -> Array:
         for i, dilation in enumerate(_DILATIONS):
-            x = _ResidualUnit(dilation, self.padded, name=f"block_{i}")(x)
+            x = _ResidualUnit(dilation, self.padded, name=f"block_{i}")(x, real)
         pad = (self.rate + 1) // 2 if self.padded else 0
         down = Strided1d(2 * x.shape[-1], 2 * self.rate, self.rate, pad, _START, name="block_4")
-        return down(Snake(name="block_3")(x))
+        return down(kept(Snake(name="block_3")(x), real))
 
 
 class _Up(nn.Module):
@@ -125,12 +127,14 @@ class _Up(nn.Module):
     padded: bool
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, real: Array | None) -> tuple[Array, Array | None]:
         up = Transpose1d(x.shape[-1] // 2, 2 * self.rate, self.rate, self.crop, self.more, _START, name="block_1")
-        x = up(Snake(name="block_0")(x))
+        x = up(kept(Snake(name="block_0")(x), real))
+        if real is not None:
+            real = jnp.where(real > 0, (real + 1) * self.rate - 2 * self.crop + self.more, 0)
         for i, dilation in enumerate(_DILATIONS):
-            x = _ResidualUnit(dilation, self.padded, True, name=f"block_{i + 2}")(x)
-        return x
+            x = _ResidualUnit(dilation, self.padded, True, name=f"block_{i + 2}")(x, real)
+        return x, real
 
 
 class _Encoder(nn.Module):
@@ -138,13 +142,15 @@ class _Encoder(nn.Module):
     padded: bool = True
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, frames: Array | None = None) -> Array:
         c = self.config
-        x = _Conv(c.channels, _WIDTH, 1, self.padded, name="block_0")(_computed(x, c)[..., None])
+        real = None if frames is None else frames * c.hop
+        x = _Conv(c.channels, _WIDTH, 1, self.padded, name="block_0")(_computed(x, c)[..., None], real)
         for i, rate in enumerate(c.rates):
-            x = _Down(rate, self.padded, name=f"block_{i + 1}")(x)
+            x = _Down(rate, self.padded, name=f"block_{i + 1}")(x, real)
+            real = None if real is None else real // rate
         x = Snake(name=f"block_{len(c.rates) + 1}")(x)
-        return _wide(_Conv(c.latent, _LAST_WIDTH, 1, self.padded, name=f"block_{len(c.rates) + 2}")(x))
+        return _wide(_Conv(c.latent, _LAST_WIDTH, 1, self.padded, name=f"block_{len(c.rates) + 2}")(x, real))
 
 
 class _Decoder(nn.Module):
@@ -153,15 +159,15 @@ class _Decoder(nn.Module):
     exact: bool = False
 
     @nn.compact
-    def __call__(self, z: Array) -> Array:
+    def __call__(self, z: Array, real: Array | None = None) -> Array:
         c = self.config
-        x = _Conv(c.decoder_channels, _WIDTH, 1, self.padded, name="model_0")(_computed(z, c))
+        x = _Conv(c.decoder_channels, _WIDTH, 1, self.padded, name="model_0")(_computed(z, c), real)
         for i, rate in enumerate(reversed(c.rates)):
             crop = c.cropped(rate) if self.padded else 0
             more = 2 * crop - rate if self.exact else 0
-            x = _Up(rate, crop, more, self.padded, name=f"model_{i + 1}")(x)
+            x, real = _Up(rate, crop, more, self.padded, name=f"model_{i + 1}")(x, real)
         x = Snake(name=f"model_{len(c.rates) + 1}")(x)
-        x = _Conv(1, _WIDTH, 1, self.padded, name=f"model_{len(c.rates) + 2}")(x)
+        x = _Conv(1, _WIDTH, 1, self.padded, name=f"model_{len(c.rates) + 2}")(x, real)
         return jnp.tanh(_wide(x[..., 0]))
 
 
@@ -182,7 +188,7 @@ def init(key: Array, config: Config) -> dict[str, Any]:
     }
 
 
-def encode(params: Any, config: Config, audio: Array, *, padded: bool = True) -> Array:
+def encode(params: Any, config: Config, audio: Array, *, padded: bool = True, lengths: Array | None = None) -> Array:
     """Latents of waveforms.
 
     Args:
@@ -191,21 +197,25 @@ def encode(params: Any, config: Config, audio: Array, *, padded: bool = True) ->
       audio: (batch, time) at least one sample; zeros are added to the next multiple of `config.hop`.
       padded: surround the signal by zeros at every layer. Without, only what lies within the signal is computed, as
         DAC's windows over long signals do.
+      lengths: (batch,) int, samples of each item, if they differ; what follows is not heard.
 
     Returns:
-      (batch, frames, latent), frames = ceil(time / hop) if padded.
+      (batch, frames, latent), frames = ceil(time / hop) if padded; past an item's own they mean nothing.
 
     Raises:
       UsageError: another shape.
     """
     if audio.ndim != 2 or not audio.shape[1]:
         raise UsageError(f"a codec takes waveforms (batch, time), not {tuple(audio.shape)}.")
+    frames = None
+    if lengths is not None:
+        audio, frames = kept(audio, lengths), -(-lengths // config.hop)
     audio = jnp.pad(audio, ((0, 0), (0, -audio.shape[1] % config.hop)))
-    z: Any = _Encoder(config, padded).apply({"params": params["encoder"]}, audio)
+    z: Any = _Encoder(config, padded).apply({"params": params["encoder"]}, audio, frames)
     return z
 
 
-def decode_raw(params: Any, config: Config, z: Array, *, padded: bool = True) -> Array:
+def decode_raw(params: Any, config: Config, z: Array, *, padded: bool = True, frames: Array | None = None) -> Array:
     """Waveforms of latents as the published decoders compute them: with odd strides not quite frames * hop samples.
 
     Args:
@@ -213,15 +223,16 @@ def decode_raw(params: Any, config: Config, z: Array, *, padded: bool = True) ->
       config: that they belong to.
       z: (batch, frames, latent).
       padded: as in `encode`.
+      frames: (batch,) int, frames of each item, if they differ; what follows is not heard.
 
     Returns:
       (batch, `raw_length(config, frames)`) in (-1, 1); fewer if not padded.
     """
-    audio: Any = _Decoder(config, padded).apply({"params": params["decoder"]}, z)
+    audio: Any = _Decoder(config, padded).apply({"params": params["decoder"]}, z, frames)
     return audio
 
 
-def decode(params: Any, config: Config, z: Array, length: int | None = None) -> Array:
+def decode(params: Any, config: Config, z: Array, length: int | None = None, frames: Array | None = None) -> Array:
     """Waveforms of latents, of exactly so many samples.
 
     Args:
@@ -229,24 +240,39 @@ def decode(params: Any, config: Config, z: Array, length: int | None = None) -> 
       config: that they belong to.
       z: (batch, frames, latent).
       length: samples, at most frames * hop, which is the default.
+      frames: as in `decode_raw`.
 
     Returns:
-      (batch, length): `decode_raw`, and where it is too short, the samples that its odd strides cut off.
+      (batch, length): `decode_raw`, and where it is too short, the samples that its odd strides cut off; zeros past
+      what an item's own frames make.
 
     Raises:
       UsageError: the frames do not make so many samples.
     """
-    most = z.shape[1] * config.hop
+    count = z.shape[1]
+    most = count * config.hop
     length = most if length is None else length
     if not 0 < length <= most:
-        raise UsageError(f"{z.shape[1]} frames make 1 to {most} samples, not {length}.")
-    audio = decode_raw(params, config, z)[:, :length]
-    missing = length - audio.shape[1]
-    if missing <= 0:
-        return audio
-    last = z[:, -min(z.shape[1], _tail(config)) :]
-    more: Any = _Decoder(config, exact=True).apply({"params": params["decoder"]}, last)
-    return jnp.concatenate([audio, more[:, more.shape[1] - most + audio.shape[1] :][:, :missing]], 1)
+        raise UsageError(f"{count} frames make 1 to {most} samples, not {length}.")
+    audio = decode_raw(params, config, z, frames=frames)[:, :most]
+    missing = most - audio.shape[1]
+    if frames is not None:
+        audio = kept(audio, frames * config.hop - missing)
+    if missing <= (0 if frames is not None else most - length):
+        return audio[:, :length]
+    exact, size = _Decoder(config, exact=True), min(count, _tail(config))
+    if frames is None:
+        more: Any = exact.apply({"params": params["decoder"]}, z[:, -size:])
+        return jnp.concatenate([audio, more[:, more.shape[1] - missing :]], 1)[:, :length]
+    begins, own = jnp.maximum(frames - size, 0), jnp.minimum(frames, size)
+    last = jax.vmap(lambda z, begin: jax.lax.dynamic_slice_in_dim(z, begin, size))(z, begins)
+    more = exact.apply({"params": params["decoder"]}, last, own)
+
+    def joined(audio: Array, more: Array, frames: Array, own: Array) -> Array:
+        end = jax.lax.dynamic_slice_in_dim(more, own * config.hop - missing, missing)
+        return jax.lax.dynamic_update_slice_in_dim(audio, end, frames * config.hop - missing, 0)
+
+    return jax.vmap(joined)(jnp.pad(audio, ((0, 0), (0, missing))), more, frames, own)[:, :length]
 
 
 def raw_length(config: Config, frames: int) -> int:

@@ -17,6 +17,7 @@ from jax import Array
 from jaxaudio.convert.rules import prefixed
 from jaxaudio.errors import UsageError
 from jaxaudio.nn import receptive, wave_autoencoder, weight_norm
+from jaxaudio.nn.masked import kept
 from jaxaudio.quantize import rvq
 
 Params = Any
@@ -80,13 +81,18 @@ def init(key: Array, config: Config) -> dict[str, Any]:
     return {"params": {**made, "quantizer": rvq.init(levels, config.quantizer)}}
 
 
-def quantize(params: Params, config: Config, audio: Array, n_quantizers: int | None = None) -> rvq.Quantized:
+def quantize(
+    params: Params, config: Config, audio: Array, n_quantizers: int | None = None, lengths: Array | None = None
+) -> rvq.Quantized:
     """Everything that encoding computes; see `encode`."""
     p = params["params"]
-    return rvq.quantize(p["quantizer"], config.quantizer, wave_autoencoder.encode(p, config.waves, audio), n_quantizers)
+    z = wave_autoencoder.encode(p, config.waves, audio, lengths=lengths)
+    return rvq.quantize(p["quantizer"], config.quantizer, z, n_quantizers)
 
 
-def encode(params: Params, config: Config, audio: Array, n_quantizers: int | None = None) -> Array:
+def encode(
+    params: Params, config: Config, audio: Array, n_quantizers: int | None = None, lengths: Array | None = None
+) -> Array:
     """Codes of waveforms.
 
     Args:
@@ -94,14 +100,16 @@ def encode(params: Params, config: Config, audio: Array, n_quantizers: int | Non
       config: that they belong to.
       audio: (batch, time) at `config.sample_rate`, in [-1, 1].
       n_quantizers: levels to use, from the first on; all by default.
+      lengths: (batch,) int, samples of each item, if they differ: its codes are those that it has by itself.
 
     Returns:
-      (batch, ceil(time / hop), levels) int32.
+      (batch, ceil(time / hop), levels) int32; 0 past an item's own frames.
 
     Raises:
       UsageError: another shape, or levels that the model does not have.
     """
-    return quantize(params, config, audio, n_quantizers).codes
+    codes = quantize(params, config, audio, n_quantizers, lengths).codes
+    return codes if lengths is None else kept(codes, -(-lengths // config.hop))
 
 
 def latents(params: Params, config: Config, codes: Array) -> Array:
@@ -109,7 +117,9 @@ def latents(params: Params, config: Config, codes: Array) -> Array:
     return rvq.decode(params["params"]["quantizer"], config.quantizer, codes)
 
 
-def decode(params: Params, config: Config, codes: Array, length: int | None = None) -> Array:
+def decode(
+    params: Params, config: Config, codes: Array, length: int | None = None, frames: Array | None = None
+) -> Array:
     """Waveforms of codes.
 
     Args:
@@ -117,15 +127,17 @@ def decode(params: Params, config: Config, codes: Array, length: int | None = No
       config: that they belong to.
       codes: (batch, frames, levels) integers of `encode`, of any number of levels; or (batch, frames, latent) floats.
       length: samples, at most frames * hop, which is the default.
+      frames: (batch,) int, frames of each item, if they differ: its samples are those that it has by itself.
 
     Returns:
-      (batch, length) in (-1, 1). The original returns fewer where strides are odd; see `wave_autoencoder.decode`.
+      (batch, length) in (-1, 1), zeros past what an item's own frames make. The original returns fewer where strides
+      are odd; see `wave_autoencoder.decode`.
 
     Raises:
       UsageError: levels that the model does not have, or more samples than the frames make.
     """
     z = latents(params, config, codes) if jnp.issubdtype(codes.dtype, jnp.integer) else codes
-    return wave_autoencoder.decode(params["params"], config.waves, z, length)
+    return wave_autoencoder.decode(params["params"], config.waves, z, length, frames)
 
 
 class Reconstruction(NamedTuple):
@@ -167,21 +179,25 @@ def normalized(params: Params) -> Params:
 
 
 @functools.partial(jax.jit, static_argnums=(1, 3))
-def _encode(params: Params, config: Config, audio: Array, n_quantizers: int | None) -> Array:
-    return encode(params, config, audio, n_quantizers)
+def _encode(params: Params, config: Config, audio: Array, n_quantizers: int | None, lengths: Any) -> Array:
+    return encode(params, config, audio, n_quantizers, lengths)
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def _decode(params: Params, config: Config, codes: Array) -> Array:
-    return decode(params, config, codes)
+def _decode(params: Params, config: Config, codes: Array, frames: Any) -> Array:
+    return decode(params, config, codes, frames=frames)
 
 
 def encoder_windows(
     params: Params, config: Config, *, size: int = 256, n_quantizers: int | None = None
 ) -> receptive.Windows:
     """Windows of `size` frames over waveforms that give `encode`'s codes, for `receptive.push` and `receptive.run`."""
+
+    def process(audio: np.ndarray, lengths: np.ndarray | None) -> Array:
+        return _encode(params, config, audio, n_quantizers, lengths)
+
     return receptive.Windows(
-        process=lambda audio: _encode(params, config, audio, n_quantizers),
+        process=receptive.of_few_lengths(process, size, config.hop, 1),
         size=size,
         context=receptive.context_in_frames(wave_autoencoder.encoder_layers(config.waves), config.hop),
         inputs=config.hop,
@@ -191,8 +207,12 @@ def encoder_windows(
 
 def decoder_windows(params: Params, config: Config, *, size: int = 256) -> receptive.Windows:
     """Windows of `size` frames over codes that give `decode`'s samples, for `receptive.push` and `receptive.run`."""
+
+    def process(codes: np.ndarray, frames: np.ndarray | None) -> Array:
+        return _decode(params, config, codes, frames)
+
     return receptive.Windows(
-        process=lambda codes: _decode(params, config, codes),
+        process=receptive.of_few_lengths(process, size, 1, config.hop),
         size=size,
         context=receptive.context_of_samples(wave_autoencoder.decoder_layers(config.waves), config.hop),
         inputs=1,

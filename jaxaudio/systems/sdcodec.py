@@ -18,6 +18,7 @@ from jaxaudio.convert.rules import Rule, prefixed
 from jaxaudio.dsp.masks import ratio_masked
 from jaxaudio.errors import ConfigError, UsageError
 from jaxaudio.nn import receptive, wave_autoencoder, weight_norm
+from jaxaudio.nn.masked import kept
 from jaxaudio.quantize import rvq, vq
 
 Params = Any
@@ -130,10 +131,13 @@ def from_dac(params: Params, dac_params: Params, config: Config) -> Params:
     return {"params": jax.tree.map(jnp.array, made)}
 
 
-def quantize(params: Params, config: Config, audio: Array, n_quantizers: int | None = None) -> dict[str, rvq.Quantized]:
+def quantize(
+    params: Params, config: Config, audio: Array, n_quantizers: int | None = None, lengths: Array | None = None
+) -> dict[str, rvq.Quantized]:
     """Everything that encoding computes, by track; see `encode`."""
     p = params["params"]
-    return quantize_latents(p["quantizer"], config, wave_autoencoder.encode(p, config.waves, audio), n_quantizers)
+    x = wave_autoencoder.encode(p, config.waves, audio, lengths=lengths)
+    return quantize_latents(p["quantizer"], config, x, n_quantizers)
 
 
 def quantize_latents(
@@ -169,7 +173,9 @@ def _joined(a: rvq.Quantized, b: rvq.Quantized) -> rvq.Quantized:
     return rvq.Quantized(a.z + b.z, codes, latents, a.commitment + b.commitment, a.codebook + b.codebook)
 
 
-def encode(params: Params, config: Config, audio: Array, n_quantizers: int | None = None) -> Array:
+def encode(
+    params: Params, config: Config, audio: Array, n_quantizers: int | None = None, lengths: Array | None = None
+) -> Array:
     """Codes of every source in mixtures.
 
     Args:
@@ -177,15 +183,18 @@ def encode(params: Params, config: Config, audio: Array, n_quantizers: int | Non
       config: that they belong to.
       audio: (batch, time) at `config.sample_rate`, in [-1, 1].
       n_quantizers: levels to use, from the first on; all by default.
+      lengths: (batch,) int, samples of each item, if they differ: its codes are those that it has by itself.
 
     Returns:
-      (batch, ceil(time / hop), tracks, levels) int32, tracks in the order of `config.tracks`.
+      (batch, ceil(time / hop), tracks, levels) int32, tracks in the order of `config.tracks`; 0 past an item's own
+      frames.
 
     Raises:
       UsageError: another shape, or levels that the model does not have.
     """
-    made = quantize(params, config, audio, n_quantizers)
-    return jnp.stack([made[t].codes for t in config.tracks], 2)
+    made = quantize(params, config, audio, n_quantizers, lengths)
+    codes = jnp.stack([made[t].codes for t in config.tracks], 2)
+    return codes if lengths is None else kept(codes, -(-lengths // config.hop))
 
 
 def latents(params: Params, config: Config, codes: Array) -> Array:
@@ -201,7 +210,12 @@ def latents(params: Params, config: Config, codes: Array) -> Array:
 
 
 def decode(
-    params: Params, config: Config, codes: Array, sources: Sequence[str] = (MIX,), length: int | None = None
+    params: Params,
+    config: Config,
+    codes: Array,
+    sources: Sequence[str] = (MIX,),
+    length: int | None = None,
+    frames: Array | None = None,
 ) -> Array:
     """Waveforms of codes: of the mixture, of tracks, or of several.
 
@@ -211,9 +225,10 @@ def decode(
       codes: (batch, frames, tracks, levels) integers of `encode`; or (batch, frames, tracks, latent) floats.
       sources: names of tracks, `MIX` for the sum of all, or several tracks joined by "+"; they are decoded at once.
       length: samples, at most frames * hop, which is the default.
+      frames: (batch,) int, frames of each item, if they differ: its samples are those that it has by itself.
 
     Returns:
-      (batch, sources, length) in (-1, 1).
+      (batch, sources, length) in (-1, 1), zeros past what an item's own frames make.
 
     Raises:
       UsageError: a track or levels that the model does not have, or more samples than the frames make.
@@ -221,7 +236,8 @@ def decode(
     z = latents(params, config, codes) if jnp.issubdtype(codes.dtype, jnp.integer) else codes
     weights = np.array([_members(config, source) for source in sources], np.float32)
     z = jnp.einsum("st,bftd->bsfd", weights.astype(z.dtype), z, precision="highest")
-    audio = wave_autoencoder.decode(params["params"], config.waves, z.reshape(-1, *z.shape[2:]), length)
+    own = None if frames is None else jnp.repeat(jnp.asarray(frames), len(sources))
+    audio = wave_autoencoder.decode(params["params"], config.waves, z.reshape(-1, *z.shape[2:]), length, own)
     return audio.reshape(len(codes), len(sources), -1)
 
 
@@ -325,21 +341,25 @@ def normalized(params: Params) -> Params:
 
 
 @functools.partial(jax.jit, static_argnums=(1, 3))
-def _encode(params: Params, config: Config, audio: Array, n_quantizers: int | None) -> Array:
-    return encode(params, config, audio, n_quantizers)
+def _encode(params: Params, config: Config, audio: Array, n_quantizers: int | None, lengths: Any) -> Array:
+    return encode(params, config, audio, n_quantizers, lengths)
 
 
 @functools.partial(jax.jit, static_argnums=(1, 3))
-def _decode(params: Params, config: Config, codes: Array, sources: tuple[str, ...]) -> Array:
-    return jnp.moveaxis(decode(params, config, codes, sources), 1, 2)
+def _decode(params: Params, config: Config, codes: Array, sources: tuple[str, ...], frames: Any) -> Array:
+    return jnp.moveaxis(decode(params, config, codes, sources, frames=frames), 1, 2)
 
 
 def encoder_windows(
     params: Params, config: Config, *, size: int = 256, n_quantizers: int | None = None
 ) -> receptive.Windows:
     """Windows of `size` frames over mixtures that give `encode`'s codes, for `receptive.push` and `receptive.run`."""
+
+    def process(audio: np.ndarray, lengths: np.ndarray | None) -> Array:
+        return _encode(params, config, audio, n_quantizers, lengths)
+
     return receptive.Windows(
-        process=lambda audio: _encode(params, config, audio, n_quantizers),
+        process=receptive.of_few_lengths(process, size, config.hop, 1),
         size=size,
         context=receptive.context_in_frames(wave_autoencoder.encoder_layers(config.waves), config.hop),
         inputs=config.hop,
@@ -351,8 +371,12 @@ def decoder_windows(
     params: Params, config: Config, *, sources: Sequence[str] = (MIX,), size: int = 256
 ) -> receptive.Windows:
     """Windows of `size` frames over codes that give `decode`'s samples as (batch, time, sources)."""
+
+    def process(codes: np.ndarray, frames: np.ndarray | None) -> Array:
+        return _decode(params, config, codes, tuple(sources), frames)
+
     return receptive.Windows(
-        process=lambda codes: _decode(params, config, codes, tuple(sources)),
+        process=receptive.of_few_lengths(process, size, 1, config.hop),
         size=size,
         context=receptive.context_of_samples(wave_autoencoder.decoder_layers(config.waves), config.hop),
         inputs=1,

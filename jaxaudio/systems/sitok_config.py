@@ -31,6 +31,8 @@ class Config:
       once: the first layers of the decoder, that hear the tokens alone and so run once for all steps (light head).
       steps: whether the decoder is told the size of the step (shortcut model).
       time_scale: of the decoder's time before its sines and cosines, inferred.
+      memory: seconds that are encoded at once, in the order of what it is trained on; longer sounds are in windows.
+        Inferred.
       window: seconds that are decoded at once; longer sounds are in windows. Inferred.
       overlap: seconds in which neighbouring windows fade into each other.
       vocoder: what makes sound of the spectrograms, trained apart; None without one.
@@ -57,6 +59,7 @@ class Config:
     once: int = 0
     steps: bool = False
     time_scale: float = 1000.0
+    memory: float = 20.0
     window: float = 20.0
     overlap: float = 2.0
     vocoder: vocos.Config | None = None
@@ -163,6 +166,7 @@ MINI = Config(
     dim=16,
     labels=32,
     slots=2,
+    memory=5.12,
     window=1.92,
     overlap=0.32,
     vocoder=vocos.Config(

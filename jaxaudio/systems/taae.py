@@ -18,6 +18,7 @@ from jaxaudio.convert.rules import Rule, conv1d, conv_transpose1d, linear, prefi
 from jaxaudio.dsp.mel import log_mel
 from jaxaudio.errors import AudioError, ConfigError, UsageError
 from jaxaudio.nn import receptive, vocos, weight_norm
+from jaxaudio.nn.masked import kept
 from jaxaudio.quantize import fsq
 from jaxaudio.quantize.fsq import FSQ
 from jaxaudio.systems.taae_blocks import LAYER_WEIGHTS, Block, activation, block_weights, convolution, reach
@@ -38,14 +39,16 @@ class _Encoder(nn.Module):
     config: Config
 
     @nn.compact
-    def __call__(self, x: Array) -> dict[str, Array]:
+    def __call__(self, x: Array, steps: Array | None = None) -> dict[str, Array]:
         c, count = self.config, len(self.config.strides)
-        x = convolution(x, c.channels * c.multiples[0], 7, causal=c.causal, name="layers_0")
+        real = None if steps is None else steps * math.prod(c.strides)
+        x = convolution(x, c.channels * c.multiples[0], 7, causal=c.causal, name="layers_0", real=real)
         made = {"layers_0": x}
         for i, multiple in enumerate(c.multiples):
-            x = made[f"layers_{i + 1}"] = _block(c, "encoder", i, c.channels * multiple)(x)
+            x = made[f"layers_{i + 1}"] = _block(c, "encoder", i, c.channels * multiple)(x, real)
+            real = None if real is None else real // c.strides[i]
         x = activation(c.snake, f"layers_{count + 1}")(x)
-        x = convolution(x, len(c.levels), 3, causal=c.causal, name=f"layers_{count + 2}")
+        x = convolution(x, len(c.levels), 3, causal=c.causal, name=f"layers_{count + 2}", real=real)
         return {**made, "latents": x.astype(jnp.promote_types(x.dtype, jnp.float32))}
 
 
@@ -53,17 +56,18 @@ class _Decoder(nn.Module):
     config: Config
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, real: Array | None = None) -> Array:
         c, count = self.config, len(self.config.strides)
-        x = convolution(x, c.channels * c.multiples[-1], 3, causal=c.causal, name="layers_0")
+        x = convolution(x, c.channels * c.multiples[-1], 3, causal=c.causal, name="layers_0", real=real)
         for i in reversed(range(count)):
-            x = _block(c, "decoder", i, c.channels * c.multiples[max(i - 1, 0)])(x)
+            x = _block(c, "decoder", i, c.channels * c.multiples[max(i - 1, 0)])(x, real)
+            real = None if real is None else real * c.strides[i]
         x = activation(c.snake, f"layers_{count + 1}")(x)
         last = f"layers_{count + 2}"
         if c.mels:
             x = convolution(x, c.n_fft + 2, 1, name=last)
-            return vocos.spoken(x.astype(jnp.promote_types(x.dtype, jnp.float32)), c.patch)
-        x = convolution(x, c.patch, 7, causal=c.causal, bias=False, name=last)
+            return vocos.spoken(x.astype(jnp.promote_types(x.dtype, jnp.float32)), c.patch, frames=real)
+        x = convolution(x, c.patch, 7, causal=c.causal, bias=False, name=last, real=real)
         return x.astype(jnp.promote_types(x.dtype, jnp.float32)).reshape(len(x), -1)
 
 
@@ -132,13 +136,15 @@ def bits_per_second(config: Config, preset: str | None = None) -> float:
     return fsq.bits_per_second(quantizer(config, preset), config.steps_per_second)
 
 
-def encode(params: Params, config: Config, audio: Array) -> Array:
+def encode(params: Params, config: Config, audio: Array, lengths: Array | None = None) -> Array:
     """Makes latents of waveforms.
 
     Args:
       params: of `init` or of a converted checkpoint.
       config: that they belong to.
       audio: (batch, samples), padded with zeros to whole steps.
+      lengths: (batch,) int, samples of each item, if they differ: its latents are those that it has by itself, and
+        those past its own steps mean nothing.
 
     Returns:
       (batch, ceil(samples / config.hop), channels) unbounded; `fsq` bounds and rounds them.
@@ -146,23 +152,26 @@ def encode(params: Params, config: Config, audio: Array) -> Array:
     Raises:
       AudioError: an array of another shape, or without samples.
     """
-    return intermediates(params, config, audio)["latents"]
+    return intermediates(params, config, audio, lengths)["latents"]
 
 
-def intermediates(params: Params, config: Config, audio: Array) -> dict[str, Array]:
+def intermediates(params: Params, config: Config, audio: Array, lengths: Array | None = None) -> dict[str, Array]:
     """Like `encode`, but returns {"patches" (or log-mels), "layers_0" (a convolution), "layers_1" ..., "latents"}."""
     if audio.ndim != 2 or audio.shape[1] == 0:
         raise AudioError(f"audio is (batch, samples), with at least one sample, not {audio.shape}.")
-    whole = jnp.pad(audio, ((0, 0), (0, -audio.shape[1] % config.hop)))
+    steps = None if lengths is None else -(-lengths // config.hop)
+    whole = jnp.pad(kept(audio, lengths), ((0, 0), (0, -audio.shape[1] % config.hop)))
     if config.mels:
         patches = (log_mel(whole, config.front_end) - _LEVEL) / _SPREAD
     else:
         patches = whole.reshape(len(audio), -1, config.patch)
-    made: Any = _Encoder(config).apply({"params": params["params"]["encoder"]}, _cast(patches, config))
+    made: Any = _Encoder(config).apply({"params": params["params"]["encoder"]}, _cast(patches, config), steps)
     return {"patches": patches, **made}
 
 
-def decode(params: Params, config: Config, values: Array, length: int | None = None) -> Array:
+def decode(
+    params: Params, config: Config, values: Array, length: int | None = None, steps: Array | None = None
+) -> Array:
     """Makes waveforms of quantised latents.
 
     Args:
@@ -170,9 +179,10 @@ def decode(params: Params, config: Config, values: Array, length: int | None = N
       config: that they belong to.
       values: (batch, steps, channels) of `fsq.decode`, `fsq.quantize` or `fsq.dither`.
       length: samples of the waveforms, at most steps * config.hop; all by default.
+      steps: (batch,) int, steps of each item, if they differ: its samples are those that it has by itself.
 
     Returns:
-      (batch, length); nothing keeps it within (-1, 1).
+      (batch, length), zeros past an item's own steps; nothing keeps it within (-1, 1).
 
     Raises:
       UsageError: more samples than the steps hold.
@@ -180,18 +190,28 @@ def decode(params: Params, config: Config, values: Array, length: int | None = N
     whole = values.shape[1] * config.hop
     if length is not None and length > whole:
         raise UsageError(f"{values.shape[1]} steps are {whole} samples, not {length}.")
-    audio: Any = _Decoder(config).apply({"params": params["params"]["decoder"]}, _cast(values, config))
-    return audio[:, :length]
+    audio: Any = _Decoder(config).apply({"params": params["params"]["decoder"]}, _cast(values, config), steps)
+    return kept(audio, None if steps is None else steps * config.hop)[:, :length]
 
 
-def tokens(params: Params, config: Config, audio: Array, preset: str | None = None) -> Array:
-    """Waveforms (batch, samples) -> (batch, steps, n) int32; `n` is 1, or what the preset says."""
-    chosen = quantizer(config, preset)
-    return fsq.encode(encode(params, config, audio), chosen)
+def tokens(
+    params: Params, config: Config, audio: Array, preset: str | None = None, lengths: Array | None = None
+) -> Array:
+    """Waveforms (batch, samples) -> (batch, steps, n) int32; `n` is 1, or what the preset says.
+
+    With `lengths`, see `encode`, they are 0 past an item's own steps.
+    """
+    made = fsq.encode(encode(params, config, audio, lengths), quantizer(config, preset))
+    return made if lengths is None else kept(made, -(-lengths // config.hop))
 
 
 def detokenise(
-    params: Params, config: Config, tokens: Array, preset: str | None = None, length: int | None = None
+    params: Params,
+    config: Config,
+    tokens: Array,
+    preset: str | None = None,
+    length: int | None = None,
+    steps: Array | None = None,
 ) -> Array:
     """Tokens (batch, steps, n) -> waveforms (batch, length); see `tokens` and `decode`.
 
@@ -201,7 +221,7 @@ def detokenise(
     chosen = quantizer(config, preset)
     if tokens.ndim != 3 or tokens.shape[-1] != chosen.stages:
         raise UsageError(f"tokens are (batch, steps, {chosen.stages}) here, not {tokens.shape}; is the preset theirs?")
-    return decode(params, config, fsq.decode(tokens, chosen), length)
+    return decode(params, config, fsq.decode(tokens, chosen), length, steps)
 
 
 def reconstruct(params: Params, config: Config, audio: Array, preset: str | None = None) -> Array:
@@ -210,13 +230,13 @@ def reconstruct(params: Params, config: Config, audio: Array, preset: str | None
 
 
 @functools.partial(jax.jit, static_argnums=(1, 3))
-def _tokens(params: Params, config: Config, audio: Array, preset: str | None) -> Array:
-    return tokens(params, config, audio, preset)
+def _tokens(params: Params, config: Config, audio: Array, preset: str | None, lengths: Any) -> Array:
+    return tokens(params, config, audio, preset, lengths)
 
 
 @functools.partial(jax.jit, static_argnums=(1, 3))
-def _detokenise(params: Params, config: Config, tokens: Array, preset: str | None) -> Array:
-    return detokenise(params, config, tokens, preset)
+def _detokenise(params: Params, config: Config, tokens: Array, preset: str | None, steps: Any) -> Array:
+    return detokenise(params, config, tokens, preset, steps=steps)
 
 
 def encoder_windows(
@@ -227,7 +247,7 @@ def encoder_windows(
     Without a size they are four times as long as what a step depends on, and without a window of attention all is one.
     """
     context = receptive.context_in_frames(_encoder_layers(config), config.hop)
-    return _windows(lambda x: _tokens(params, config, x, preset), config, context, size, config.hop, 1)
+    return _windows(functools.partial(_run, _tokens, params, config, preset), config, context, size, config.hop, 1)
 
 
 def decoder_windows(
@@ -235,7 +255,11 @@ def decoder_windows(
 ) -> receptive.Windows:
     """Windows of `size` steps over tokens that give the waveform of `detokenise`; see `encoder_windows`."""
     context = receptive.context_of_samples(_decoder_layers(config), config.hop)
-    return _windows(lambda x: _detokenise(params, config, x, preset), config, context, size, 1, config.hop)
+    return _windows(functools.partial(_run, _detokenise, params, config, preset), config, context, size, 1, config.hop)
+
+
+def _run(run: Callable, params: Params, config: Config, preset: str | None, x: Any, real: Any) -> Array:
+    return run(params, config, x, preset, real)
 
 
 def _windows(
@@ -244,6 +268,7 @@ def _windows(
     if config.window is None:
         context, size = (0, 0), 2**31
     size = max(256, 4 * sum(context)) if size is None else size
+    process = receptive.of_few_lengths(process, size, inputs, outputs)
     return receptive.Windows(process=process, size=size, context=context, inputs=inputs, outputs=outputs)
 
 

@@ -13,7 +13,9 @@ from jax import Array
 
 from jaxaudio.convert.rules import Rule, conv1d, conv_transpose1d, linear, prefixed
 from jaxaudio.nn import rotary
+from jaxaudio.nn.attention import padding_bias
 from jaxaudio.nn.conv1d import Conv1d, Strided1d, Transpose1d
+from jaxaudio.nn.masked import kept
 from jaxaudio.nn.receptive import Layer
 from jaxaudio.nn.snake import SnakeBeta
 from jaxaudio.nn.windowed_attention import windowed_attention
@@ -81,9 +83,10 @@ class Attention(nn.Module):
         query, key = (rotary.rotate(n(y), turns) for n, y in ((self.q_norm, query), (self.k_norm, key)))
         return query.astype(x.dtype), key.astype(x.dtype), value
 
-    def __call__(self, x: Array) -> Array:
-        """(batch, length, channels) -> the same."""
-        return self.to_out(windowed_attention(*self.heads(x), self.window).reshape(x.shape))
+    def __call__(self, x: Array, real: Array | None = None) -> Array:
+        """(batch, length, channels) -> the same; of each item the first `real` (batch,) positions are seen."""
+        bias = None if real is None else padding_bias(jnp.arange(x.shape[1]) < real[:, None])
+        return self.to_out(windowed_attention(*self.heads(x), self.window, bias).reshape(x.shape))
 
 
 class _Gated(nn.Module):
@@ -124,18 +127,27 @@ class TransformerBlock(nn.Module):
     scale: float = 1e-2
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """(batch, length, channels) -> the same."""
-        y = Attention(self.channels, self.head_dim, self.window, name="self_attn")(Norm(name="pre_norm")(x))
+    def __call__(self, x: Array, real: Array | None = None) -> Array:
+        """(batch, length, channels) -> the same; see `Attention`."""
+        y = Attention(self.channels, self.head_dim, self.window, name="self_attn")(Norm(name="pre_norm")(x), real)
         x = x + Scale(self.scale, name="self_attn_scale")(y)
         y = _FeedForward(self.multiple, name="ff")(Norm(name="ff_norm")(x))
         return x + Scale(self.scale, name="ff_scale")(y)
 
 
 def convolution(
-    x: Array, features: int, width: int, dilation: int = 1, *, causal: bool = False, bias: bool = True, name: str
+    x: Array,
+    features: int,
+    width: int,
+    dilation: int = 1,
+    *,
+    causal: bool = False,
+    bias: bool = True,
+    name: str,
+    real: Array | None = None,
 ) -> Array:
-    """A `Conv1d` of that name, which keeps the length; a causal one has no tap ahead."""
+    """A `Conv1d` of that name, which keeps the length; a causal one has no tap ahead. See `kept` for `real`."""
+    x = kept(x, real) if width > 1 else x
     ahead = (width - 1) * dilation // 2 if causal else 0  # zeros in place of what is ahead
     conv = Conv1d(features, width, dilation, fast=False, bias=bias, name=name)
     return conv(jnp.pad(x, ((0, 0), (ahead, 0), (0, 0))))[:, : x.shape[1]]
@@ -165,10 +177,10 @@ class ResidualUnit(nn.Module):
     causal: bool = False
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, real: Array | None = None) -> Array:
         """(batch, time, channels) -> the same."""
         y = activation(self.snake, "layers_0", nn.elu)(x)
-        y = convolution(y, x.shape[-1], 7, self.dilation, causal=self.causal, name="layers_1")
+        y = convolution(y, x.shape[-1], 7, self.dilation, causal=self.causal, name="layers_1", real=real)
         y = activation(self.snake, "layers_2", nn.elu)(y)
         return x + convolution(y, x.shape[-1], 1, name="layers_3")
 
@@ -205,12 +217,16 @@ class Block(nn.Module):
     scale: float = 1e-2
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """(batch, time, channels) -> (batch, time / stride or time * stride, features)."""
+    def __call__(self, x: Array, real: Array | None = None) -> Array:
+        """(batch, time, channels) -> (batch, time / stride or time * stride, features).
+
+        `real` (batch,) counts the positions of each item, before the change of rate, if they differ.
+        """
         if self.kind == "encoder":
-            first = 3 if self.dilated else 0
-            return self._transformers(self._change(self._units(x, 0), first), first + 2)
-        return self._units(self._change(self._transformers(x, 0), 1), 3)
+            first, after = (3 if self.dilated else 0), None if real is None else real // self.stride
+            return self._transformers(self._change(self._units(x, 0, real), first, real), first + 2, after)
+        after = None if real is None else real * self.stride
+        return self._units(self._change(self._transformers(x, 0, real), 1, real), 3, after)
 
     def layers(self) -> list[Layer]:
         """What it can see; of a block with a window."""
@@ -230,15 +246,16 @@ class Block(nn.Module):
             return self.stride if self.kind == "encoder" else 0
         return -(-self.stride // 2)
 
-    def _units(self, x: Array, first: int) -> Array:
+    def _units(self, x: Array, first: int, real: Array | None) -> Array:
         for i, dilation in enumerate(_DILATIONS if self.dilated else ()):
-            x = ResidualUnit(dilation, self.snake, self.causal, name=f"layers_{first + i}")(x)
+            x = ResidualUnit(dilation, self.snake, self.causal, name=f"layers_{first + i}")(x, real)
         return x
 
-    def _change(self, x: Array, first: int) -> Array:
+    def _change(self, x: Array, first: int, real: Array | None) -> Array:
         x = activation(self.snake, f"layers_{first}")(x)
         if self.stride == 1:
             return x
+        x = kept(x, real)
         shape, name, length = (self.features, 2 * self.stride, self.stride), f"layers_{first + 1}", x.shape[1]
         if self.kind == "encoder":
             return Strided1d(*shape, self._edge, name=name)(x)[:, : length // self.stride]
@@ -247,11 +264,11 @@ class Block(nn.Module):
         # The published crop takes a step too many at the end if the stride is odd.
         return Transpose1d(*shape, self._edge, more=self.stride % 2, name=name)(x)
 
-    def _transformers(self, x: Array, place: int) -> Array:
+    def _transformers(self, x: Array, place: int, real: Array | None) -> Array:
         block = nn.remat(TransformerBlock) if self.remat else TransformerBlock
         for i in range(self.depth):
             name = f"layers_{place}_{i + 1}"  # the original's first and last are transpositions
-            x = block(x.shape[-1], self.head_dim, self.window, self.multiple, self.scale, name=name)(x)
+            x = block(x.shape[-1], self.head_dim, self.window, self.multiple, self.scale, name=name)(x, real)
         return x
 
 
