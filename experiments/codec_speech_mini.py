@@ -5,17 +5,15 @@ jaxaudio train experiments/codec_speech_mini.py --data.root data/open_speech
 """
 
 import dataclasses
-import math
 
 import jax
 
 from jaxaudio.data.audio_clips import open_dataset
 from jaxaudio.data.segments import SegmentConfig, SegmentPipeline
-from jaxaudio.dsp.distances import log_mel_distance, stft_distance
 from jaxaudio.nn.spectral_discriminators import BandConfig
 from jaxaudio.systems import taae
 from jaxaudio.train import Experiment, Optimizer, Task
-from jaxaudio.train.codec import compared, least_squares_critic
+from jaxaudio.train.codec import least_squares_critic, spectral_terms
 from jaxaudio.train.codec_tasks import taae_task
 from jaxaudio.train.generation import held_out
 
@@ -46,14 +44,6 @@ def build(experiment: Experiment) -> Task:
     """Speech at random speeds, by speakers drawn evenly; the losses of vocoders, and slim discriminators."""
     data, rate = experiment.data, experiment.model.sample_rate
 
-    def bands(reference: jax.Array, estimate: jax.Array) -> jax.Array:
-        return log_mel_distance(reference, estimate, experiment.model.front_end)
-
-    def bins(reference: jax.Array, estimate: jax.Array) -> jax.Array:
-        windows = (512, 2048)  # long ones hear harmonics, which bands of mels are too wide for
-        weight = math.log(10) / len(windows)  # the mean, of natural logarithms
-        return stft_distance(reference, estimate, windows=windows, floor=1e-3, log_weight=weight, magnitude_weight=0.0)
-
     splits = open_dataset(data.root)
     segments = SegmentConfig(
         batch=experiment.batch_size,
@@ -70,7 +60,7 @@ def build(experiment: Experiment) -> Task:
         data=iter(SegmentPipeline(splits["train"], segments, share=share)),
         evaluation={"waveform": held_out(splits[data.evaluation], 32, round(2.56 * rate), rate)},
         critic=least_squares_critic(_SLIM),
-        terms={"mel": compared(45.0, bands), "stft": compared(15.0, bins)},
+        terms=spectral_terms(experiment.model.front_end),
         adversary_start=data.adversary_start,
     )
 

@@ -15,10 +15,10 @@ from jaxaudio.data.audio_clips import open_dataset
 from jaxaudio.data.tracks import TrackConfig, TrackPipeline
 from jaxaudio.dsp.loudness import mixed
 from jaxaudio.nn.spectral_discriminators import MINI_BANDS
-from jaxaudio.systems import sdcodec
+from jaxaudio.systems import sdcodec, taae
 from jaxaudio.train import Experiment, Optimizer, Task
 from jaxaudio.train.adversarial import prepared
-from jaxaudio.train.codec import least_squares_critic
+from jaxaudio.train.codec import given, least_squares_critic, spectral_terms
 from jaxaudio.train.codec_tasks import sdcodec_task
 
 
@@ -30,13 +30,13 @@ class Data:
       speech: folder of `open_speech`.
       music: folder of `open_music`.
       seconds: length of a training mixture.
-      adversary_start: number of steps of the spectral loss alone.
+      adversary_start: number of steps of the spectral losses alone; on two cores discriminators take too long to pay.
     """
 
     speech: str = "data/open_speech"
     music: str = "data/open_music"
-    seconds: float = 1.28
-    adversary_start: int = 4000
+    seconds: float = 0.96
+    adversary_start: int = 1_000_000
 
 
 def build(experiment: Experiment) -> Task:
@@ -69,6 +69,11 @@ def build(experiment: Experiment) -> Task:
         data=iter(train),
         evaluation={"sources": np.asarray(held_out["sources"])},
         critic=least_squares_critic(MINI_BANDS),
+        terms={
+            **spectral_terms(taae.MINI.front_end),
+            "commitment": given(0.25, "commitment"),
+            "codebook": given(1.0, "codebook"),
+        },
         adversary_start=data.adversary_start,
     )
     return dataclasses.replace(task, loss=lambda axis_name: prepared(task.loss(axis_name), prepare))
@@ -77,13 +82,13 @@ def build(experiment: Experiment) -> Task:
 EXPERIMENT = Experiment(
     build=build,
     out="runs/codec_tracks_mini",
-    steps=6000,
+    steps=3600,
     batch_size=8,
     model=sdcodec.MINI,
     data=Data(),
-    optimizer=Optimizer(lr=1e-3, b1=0.8, b2=0.99, schedule="cosine", warm_up_steps=300, final_lr=2e-5),
+    optimizer=Optimizer(lr=1.5e-3, b1=0.9, b2=0.98, schedule="cosine", warm_up_steps=300, final_lr=2e-5),
     discriminator=Optimizer(lr=4e-4, b1=0.8, b2=0.99),
-    clip_norm=10.0,
+    clip_norm=50.0,
     discriminator_clip_norm=10.0,
     ema_decay=0.999,
     log_every=50,

@@ -15,6 +15,7 @@ from jaxaudio.convert.rules import Rule, conv1d, linear
 from jaxaudio.dsp.stft import istft
 from jaxaudio.errors import ConfigError
 from jaxaudio.nn.conv1d import Conv1d
+from jaxaudio.nn.masked import kept
 
 _WIDTH = 7  # taps of the convolutions
 _LOUDEST = 1e2  # magnitudes are clipped there
@@ -117,10 +118,10 @@ class ConvNeXtBlock(nn.Module):
     config: Config
 
     @nn.compact
-    def __call__(self, x: Array, condition: Array | None = None) -> Array:
-        """(batch, time, channels) -> the same."""
+    def __call__(self, x: Array, condition: Array | None = None, real: Array | None = None) -> Array:
+        """(batch, time, channels) -> the same; see `masked.kept` for `real`."""
         c = self.config
-        y = Depthwise(name="dwconv")(x)
+        y = Depthwise(name="dwconv")(kept(x, real))
         y = Norm(c.embeddings, name="norm")(y, condition)
         y = nn.Dense(c.hidden, dtype=x.dtype, kernel_init=_INIT, name="pwconv1")(y)
         y = nn.Dense(c.width, dtype=x.dtype, kernel_init=_INIT, name="pwconv2")(nn.gelu(y, approximate=False))

@@ -7,6 +7,7 @@ quantiser's latents is that source; of their sum, the mixture. So its codes sepa
 import dataclasses
 import functools
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +18,7 @@ from jax import Array
 from jaxaudio.convert.rules import Rule, prefixed
 from jaxaudio.dsp.masks import ratio_masked
 from jaxaudio.errors import ConfigError, UsageError
-from jaxaudio.nn import receptive, wave_autoencoder, weight_norm
+from jaxaudio.nn import receptive, spectral_autoencoder, wave_autoencoder, weight_norm
 from jaxaudio.nn.masked import kept
 from jaxaudio.quantize import rvq, vq
 
@@ -35,7 +36,7 @@ class Config:
 
     Attributes:
       sample_rate: samples per second.
-      waves: encoder and decoder.
+      waves: encoder and decoder: of waveforms, as published, or of spectra.
       tracks: names of the sources, each with a quantiser.
       levels: codes per frame and track.
       shared: the last so many levels are one quantiser for all tracks, of what their own levels leave.
@@ -44,7 +45,7 @@ class Config:
     """
 
     sample_rate: int = 16000
-    waves: wave_autoencoder.Config = _WAVES
+    waves: wave_autoencoder.Config | spectral_autoencoder.Config = _WAVES
     tracks: tuple[str, ...] = ("speech", "music", "sfx")
     levels: int = 12
     shared: int = 0
@@ -61,6 +62,11 @@ class Config:
     def hop(self) -> int:
         """Samples per frame."""
         return self.waves.hop
+
+    @property
+    def autoencoder(self) -> ModuleType:
+        """The module of `waves`."""
+        return spectral_autoencoder if isinstance(self.waves, spectral_autoencoder.Config) else wave_autoencoder
 
     @property
     def own(self) -> rvq.Config:
@@ -89,11 +95,11 @@ SDCODEC_16KHZ_SHARED_8 = Config(shared=8)
 """The published variant with eight shared levels."""
 
 MINI = Config(
-    waves=wave_autoencoder.Config(channels=16, rates=(2, 4, 5, 8), latent=128, decoder_channels=128, crop="down"),
+    waves=spectral_autoencoder.Config(width=192, hidden=512, encoder_layers=5, decoder_layers=5, latent=128),
     tracks=("speech", "music"),
     levels=8,
 )
-"""Small enough to train on two cores."""
+"""Small enough to train on two cores: 4 kbit/s per track, from spectra to spectra."""
 
 
 def init(key: Array, config: Config) -> dict[str, Any]:
@@ -102,7 +108,7 @@ def init(key: Array, config: Config) -> dict[str, Any]:
     quantizer = {f"rvq_dict_{t}": rvq.init(k, config.own) for t, k in zip(config.tracks, own, strict=True)}
     if config.shared:
         quantizer["shared_rvq"] = rvq.init(common, config.common)
-    return {"params": {**wave_autoencoder.init(waves, config.waves), "quantizer": quantizer}}
+    return {"params": {**config.autoencoder.init(waves, config.waves), "quantizer": quantizer}}
 
 
 def from_dac(params: Params, dac_params: Params, config: Config) -> Params:
@@ -136,7 +142,7 @@ def quantize(
 ) -> dict[str, rvq.Quantized]:
     """Everything that encoding computes, by track; see `encode`."""
     p = params["params"]
-    x = wave_autoencoder.encode(p, config.waves, audio, lengths=lengths)
+    x = config.autoencoder.encode(p, config.waves, audio, lengths=lengths)
     return quantize_latents(p["quantizer"], config, x, n_quantizers)
 
 
@@ -237,7 +243,7 @@ def decode(
     weights = np.array([_members(config, source) for source in sources], np.float32)
     z = jnp.einsum("st,bftd->bsfd", weights.astype(z.dtype), z, precision="highest")
     own = None if frames is None else jnp.repeat(jnp.asarray(frames), len(sources))
-    audio = wave_autoencoder.decode(params["params"], config.waves, z.reshape(-1, *z.shape[2:]), length, own)
+    audio = config.autoencoder.decode(params["params"], config.waves, z.reshape(-1, *z.shape[2:]), length, own)
     return audio.reshape(len(codes), len(sources), -1)
 
 
@@ -315,7 +321,7 @@ def reconstruct(
     """
     p = weight_norm.fuse(params["params"])
     sources = config.tracks if sources is None else tuple(sources)
-    x = wave_autoencoder.encode(p, config.waves, mixture)
+    x = config.autoencoder.encode(p, config.waves, mixture)
     made = quantize_latents(p["quantizer"], config, x)
     parts = jnp.stack([made[t].z for t in config.tracks])  # (tracks, batch, frames, latent)
     weights = jnp.asarray(valid, x.dtype).T
@@ -323,7 +329,7 @@ def reconstruct(
     mix = jnp.sum(kept if swaps is None else jax.vmap(lambda z, order: z[order])(kept, jnp.asarray(swaps)), 0)
     wanted = jnp.stack([mix, *(parts[config.tracks.index(t)] for t in sources)], 1)
     # Not `decode`: the few samples that odd strides may cut off are not worth a second decoder.
-    audio = wave_autoencoder.decode_raw(p, config.waves, wanted.reshape(-1, *x.shape[1:]))
+    audio = config.autoencoder.decode_raw(p, config.waves, wanted.reshape(-1, *x.shape[1:]))
     audio = audio.reshape(len(x), 1 + len(sources), -1)[..., : mixture.shape[1]]
 
     def valid_mean(losses: list[Array]) -> Array:
@@ -336,7 +342,12 @@ def reconstruct(
 
 
 def normalized(params: Params) -> Params:
-    """The same parameters with weight normalisation, as the published training has them; see `nn.weight_norm`."""
+    """The same parameters with weight normalisation, as the published training has them; see `nn.weight_norm`.
+
+    Those of a spectral autoencoder, whose blocks have norms of their own, are trained as they are.
+    """
+    if any(name.startswith("convnext") for name in params["params"]["encoder"]):
+        return params
     return weight_norm.split(params, rf"params/{wave_autoencoder.TRANSPOSED}")
 
 
@@ -361,7 +372,7 @@ def encoder_windows(
     return receptive.Windows(
         process=receptive.of_few_lengths(process, size, config.hop, 1),
         size=size,
-        context=receptive.context_in_frames(wave_autoencoder.encoder_layers(config.waves), config.hop),
+        context=receptive.context_in_frames(config.autoencoder.encoder_layers(config.waves), config.hop),
         inputs=config.hop,
         outputs=1,
     )
@@ -378,7 +389,7 @@ def decoder_windows(
     return receptive.Windows(
         process=receptive.of_few_lengths(process, size, 1, config.hop),
         size=size,
-        context=receptive.context_of_samples(wave_autoencoder.decoder_layers(config.waves), config.hop),
+        context=receptive.context_of_samples(config.autoencoder.decoder_layers(config.waves), config.hop),
         inputs=1,
         outputs=config.hop,
     )

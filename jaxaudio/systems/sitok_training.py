@@ -84,7 +84,7 @@ def loss(
     variables, batch = {"params": params, **extra}, prepared(config, batch)
     made = sitok.analysis(variables, config, batch["mel"], batch.get("frames"))
     said = _tokens_real(config, batch)
-    flow = _flow_losses(variables, config, *_cropped(config, made["z"], batch, key, crop), key, drop)
+    flow = _flow_losses(variables, config, *cropped(config, made["z"], batch, key, crop), key, drop)
     apart = jnp.mean(jnp.square(made["continuous"] - jax.lax.stop_gradient(made["z"])), -1)
     apart = item_means(apart, said)
     metrics = {"flow_loss": jnp.mean(flow), "commitment": jnp.mean(apart)}
@@ -128,7 +128,7 @@ def decoder_loss(
     """
     batch = prepared(config, batch)
     variables, z = _told(params, frozen, config, batch)
-    z, batch = _cropped(config, z, batch, key, crop)
+    z, batch = cropped(config, z, batch, key, crop)
     value = jnp.mean(_flow_losses(variables, config, z, batch, key, drop))
     return value, ({"flow_loss": value}, extra)
 
@@ -184,7 +184,7 @@ def shortcut_loss(
         raise ConfigError("This decoder is not told step sizes; begin with `with_steps`.")
     batch = prepared(config, batch)
     variables, z = _told(params, frozen, config, batch)
-    z, batch = _cropped(config, z, batch, key, crop)
+    z, batch = cropped(config, z, batch, key, crop)
     flow = jnp.mean(_flow_losses(variables, config, z, batch, key, drop))
     # Strided, so that each of the devices that share the batch has some.
     part = jax.tree.map(lambda x: x[::every], {**batch, "z": z})
@@ -222,7 +222,7 @@ def _told(params: Params, frozen: Params, config: Config, batch: Batch) -> tuple
     return variables, jax.lax.stop_gradient(sitok.lookup(variables, config, codes))
 
 
-def _cropped(config: Config, z: Array, batch: Batch, key: Array, crop: int | None) -> tuple[Array, Batch]:
+def cropped(config: Config, z: Array, batch: Batch, key: Array, crop: int | None) -> tuple[Array, Batch]:
     """A part of each item's tokens z (batch, tokens, dim) and frames; see `loss`."""
     mel = batch["mel"]
     if crop is None or crop >= mel.shape[1]:

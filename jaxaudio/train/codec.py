@@ -1,13 +1,15 @@
 """How neural codecs are trained: spectral distances, the quantiser's losses and discriminators (DAC, section 3.4)."""
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxaudio.dsp.distances import Resolution, mel_distance, resolution_distance, stft_distance
+from jaxaudio.dsp.distances import Resolution, log_mel_distance, mel_distance, resolution_distance, stft_distance
+from jaxaudio.dsp.mel import MelConfig
 from jaxaudio.metrics.separation import si_sdr
 from jaxaudio.nn import spectral_discriminators as critics
 from jaxaudio.nn.discriminators import Features
@@ -22,6 +24,8 @@ from jaxaudio.train.adversarial import (
     least_squares_generator_losses,
     least_squares_losses,
 )
+
+_QUIET = 1e-3  # magnitudes below it are as good as none: a sample of 16 bits, heard through a window
 
 Batch = dict[str, Any]
 Made = dict[str, Array]
@@ -98,6 +102,27 @@ def taae_terms(
         "l2": compared(0.1, lambda a, b: jnp.mean(jnp.square(a - b), -1)),
     }
     return {**terms, "ctc": recognised(1.0, phonemes - 1)} if phonemes else terms
+
+
+def spectral_terms(front_end: MelConfig, windows: Sequence[int] = (512, 2048)) -> dict[str, Term]:
+    """Of codecs that speak in spectra, with the weights of vocoders: they learn fast without discriminators.
+
+    Args:
+      front_end: of the log-mels that are compared, as HiFi-GAN does.
+      windows: lengths of the transforms that are compared bin by bin besides; long ones hear harmonics, which bands of
+        mels are too wide for (Yamamoto et al., 2020).
+    """
+
+    def bins(reference: Array, estimate: Array) -> Array:
+        weight = math.log(10) / len(windows)  # the mean, of natural logarithms
+        return stft_distance(
+            reference, estimate, windows=windows, floor=_QUIET, log_weight=weight, magnitude_weight=0.0
+        )
+
+    return {
+        "mel": compared(45.0, lambda a, b: log_mel_distance(a, b, front_end)),
+        "stft": compared(15.0, bins),
+    }
 
 
 class Critic(NamedTuple):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxaudio.dsp.masks import ratio_masked
 from jaxaudio.errors import ConfigError
 from jaxaudio.metrics.wer import edits
 from jaxaudio.nn.weight_norm import fuse
@@ -102,7 +103,8 @@ def sdcodec_task(
     rows.)
 
     The evaluation gives `codec.measures` of "mix" and of each separated track, as "si_sdr/speech", and
-    "improvement/speech", the SI-SDR over that of the mixture.
+    "improvement/speech", the SI-SDR over that of the mixture, decoded and as a share of the mixture
+    ("masked_improvement/speech", see `sdcodec.separate`).
 
     Args:
       experiment: its `model` is an `sdcodec.Config`.
@@ -150,8 +152,11 @@ def sdcodec_task(
         named = {
             f"{name}/{t}": x[:, i] for name, x in values.items() for i, t in enumerate((sdcodec.MIX, *config.tracks))
         }
-        gains = values["si_sdr"][:, 1:] - before
-        return {**named, **{f"improvement/{t}": gains[:, i] for i, t in enumerate(config.tracks)}}
+        masked = measures(sources, ratio_masked(mix, made[:, 1:]), config.sample_rate)["si_sdr"]
+        for i, t in enumerate(config.tracks):
+            named[f"improvement/{t}"] = values["si_sdr"][:, 1 + i] - before[:, i]
+            named[f"masked_improvement/{t}"] = masked[:, i] - before[:, i]
+        return named
 
     return _task(
         experiment,

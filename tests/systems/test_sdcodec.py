@@ -9,9 +9,10 @@ import pytest
 
 from jaxaudio.convert.rules import count
 from jaxaudio.errors import ConfigError, UsageError
-from jaxaudio.nn import receptive, wave_autoencoder
+from jaxaudio.nn import receptive, spectral_autoencoder, wave_autoencoder
 from jaxaudio.systems import dac, sdcodec
 from tests.codec_weights import lively
+from tests.systems import tiny
 
 SMALL = sdcodec.Config(
     sample_rate=8000,
@@ -21,6 +22,12 @@ SMALL = sdcodec.Config(
     shared=1,
     size=16,
     width=3,
+)
+SPECTRAL = dataclasses.replace(
+    SMALL,
+    waves=spectral_autoencoder.Config(
+        step=8, stride=2, width=12, hidden=16, encoder_layers=2, decoder_layers=2, latent=6
+    ),
 )
 MIXES = ("mix", "voice", "rest", "voice+rest")
 
@@ -56,14 +63,32 @@ def test_fewer_levels_are_the_first_ones(levels):
     np.testing.assert_array_equal(encode(PARAMS, AUDIO, levels), encode(PARAMS, AUDIO, None)[..., :levels])
 
 
-def test_pieces_are_the_whole():
+@pytest.mark.parametrize("config", [SMALL, SPECTRAL])
+def test_pieces_are_the_whole(config):
+    params = PARAMS if config is SMALL else tiny.filled(lambda key: sdcodec.init(key, config))
     long = np.random.default_rng(2).standard_normal((1, 1801)).astype(np.float32)
-    codes = np.asarray(encode(PARAMS, long, None))
-    windows = sdcodec.encoder_windows(PARAMS, SMALL, size=48)
+    codes = np.asarray(jax.jit(lambda p, x: sdcodec.encode(p, config, x))(params, long))
+    assert len(np.unique(codes)) > 5
+    windows = sdcodec.encoder_windows(params, config, size=48)
     np.testing.assert_array_equal(np.concatenate(list(receptive.run(windows, long)), 1), codes)
-    windows = sdcodec.decoder_windows(PARAMS, SMALL, sources=MIXES[:2], size=48)
-    made = np.concatenate(list(receptive.run(windows, codes)), 1)
-    np.testing.assert_allclose(made.swapaxes(1, 2), decode(PARAMS, codes, MIXES[:2]), atol=1e-5)
+    windows = sdcodec.decoder_windows(params, config, sources=MIXES[:2], size=48)
+    made = np.concatenate(list(receptive.run(windows, codes)), 1).swapaxes(1, 2)
+    whole = jax.jit(lambda p, x: sdcodec.decode(p, config, x, MIXES[:2]))(params, codes)
+    assert whole.shape == (1, 2, codes.shape[1] * config.hop)
+    np.testing.assert_allclose(made, whole, atol=1e-5 * max(1, np.abs(whole).max()))
+
+
+def test_spectra_depend_on_what_their_layers_say():
+    """What lies further away than the windows' context changes nothing, and what is nearer does."""
+    params = tiny.filled(lambda key: sdcodec.init(key, SPECTRAL))["params"]
+    left, right = sdcodec.encoder_windows(params, SPECTRAL).context
+    x = np.random.default_rng(4).standard_normal((1, 200 * SPECTRAL.hop)).astype(np.float32)
+    other = x.copy()
+    other[:, 100 * SPECTRAL.hop : 101 * SPECTRAL.hop] *= -100
+    one, two = (jax.jit(lambda x: spectral_autoencoder.encode(params, SPECTRAL.waves, x))(y) for y in (x, other))
+    changed = np.flatnonzero(np.any(np.asarray(one != two), (0, 2)))
+    assert changed.min() >= 100 - right and changed.max() <= 100 + left
+    assert changed.min() <= 100 - right + 1 and changed.max() >= 100 + left - 1
 
 
 def test_masked_sources_sum_to_the_mixture():

@@ -145,7 +145,14 @@ def test_windows_give_what_the_whole_gives(window):
     np.testing.assert_allclose(made, jax.jit(taae.detokenise, static_argnums=1)(params, config, whole), atol=2e-5)
 
 
-@pytest.mark.parametrize("config", [CONFIG, dataclasses.replace(CONFIG, causal=True, window=(3, 1), dilated=True)])
+@pytest.mark.parametrize(
+    "config",
+    [
+        CONFIG,
+        dataclasses.replace(CONFIG, causal=True, window=(3, 1), dilated=True),
+        dataclasses.replace(CONFIG, mels=5, patch=8),
+    ],
+)
 def test_what_a_step_depends_on_is_known_to_the_step(config):
     """Of copies of one signal, each changed at another step, exactly those differ that windows say a step sees."""
     params, steps, at, rng = params_of(config), 200, 100, np.random.default_rng(1)

@@ -83,3 +83,43 @@ def test_from_the_whole_to_two_steps(tmp_path, batch):
     whole = shortcut.release({"params": start})
     assert shortcut.config["config"]["steps"] and "step_size_mlp" in whole["params"]["decoder"]
     assert np.isfinite(shortcut.evaluate({"params": start})["mel"])
+
+
+def test_a_crop_is_a_part_of_an_item_with_its_tokens(batch):
+    """Frames and tokens that say where they are from stay together, lie within the item, and begin anywhere."""
+    rows, frames = 40, np.int32([48, 30, 17, 5] * 10)
+    mel = np.tile(np.arange(50.0)[:, None], (rows, 1, SMALL.front_end.n_mels))
+    z = np.tile(np.arange(13.0)[:, None], (rows, 1, SMALL.dim))
+    given = {"mel": mel, "frames": frames, "index": np.arange(rows)}
+    cut = jax.jit(lambda z, given, key: sitok_training.cropped(SMALL, z, given, key, 16))
+    tokens, made = cut(z, given, jax.random.key(0))
+    starts = np.asarray(made["mel"])[:, 0, 0]
+    np.testing.assert_array_equal(made["mel"][:, :, 0], starts[:, None] + np.arange(16))
+    np.testing.assert_array_equal(tokens[:, :, 0], starts[:, None] / 4 + np.arange(4))
+    np.testing.assert_array_equal(made["frames"], np.clip(frames - starts, 0, 16))
+    assert np.all(starts <= np.maximum(-(-frames // 4) * 4 - 16, 0)) and len(np.unique(starts[::4])) > 4
+    whole = sitok_training.cropped(SMALL, z, given, jax.random.key(0), None)
+    assert whole[0] is z and whole[1] is given
+    with pytest.raises(ConfigError, match="whole tokens"):
+        sitok_training.cropped(SMALL, z, given, jax.random.key(0), 15)
+
+
+def test_the_vocoder_learns_and_hands_over_its_weights(tmp_path, batch):
+    vocoder = vocos.Config(
+        sample_rate=16000, mels=8, width=16, hidden=24, layers=1, n_fft=1280, hop=320, padding="same", noise=2
+    )
+    run = experiment(tmp_path, 20, dataclasses.replace(SMALL, vocoder=vocoder))
+    waves = WaveConfig(periods=(2,), period_channels=(2, 2), scales=1, scale_layers=((2, 5, 2, 1),))
+    task = tasks.vocoder_task(
+        run, data=Repeated(waveform=batch["waveform"]), evaluation=batch, waves=waves, adversary_start=18
+    )
+    params, _ = task.init(jax.random.key(0))
+    before = task.evaluate(task.release({"params": params}))
+    made = task.release({"params": fit(run, task, quiet=True).state.params})
+    assert task.evaluate(made)["mel"] < 0.8 * before["mel"]
+    sound = vocos.generate(made, vocoder, np.zeros((1, 3, 8), np.float32))
+    assert sound.shape == (1, 960) and np.isfinite(sound).all()
+    with pytest.raises(ConfigError, match="no vocoder"):
+        tasks.vocoder_task(
+            experiment(tmp_path, 1, dataclasses.replace(SMALL, vocoder=None)), data=None, evaluation=batch, waves=waves
+        )
