@@ -6,7 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from jaxaudio.systems import sitok
+from jaxaudio.errors import ConfigError
+from jaxaudio.nn import vocos
+from jaxaudio.nn.discriminators import WaveConfig
+from jaxaudio.systems import sitok, sitok_training
 from jaxaudio.train import Experiment, Optimizer, fit, sitok as tasks
 from tests.train.tiny import Repeated
 
