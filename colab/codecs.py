@@ -3,8 +3,8 @@
 #
 # [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/jaxaudio/jaxaudio/blob/main/colab/codecs.ipynb)
 #
-# Train a small codec, encode speech with it, look at the tokens, decode them, and feed it a stream. Nothing is
-# downloaded but the library. Runs on a GPU, a TPU or a CPU: *Runtime > Run all*.
+# Encode speech, look at the tokens, decode them, feed a codec a stream, and train one. Nothing is downloaded but the
+# library. Runs on a GPU, a TPU or a CPU: *Runtime > Run all*.
 
 # %%
 # @title Install, and look at the machine (about a minute on Colab)
@@ -35,11 +35,11 @@ if IN_COLAB and jax.default_backend() == "cpu":
     print("This is a CPU, which works, slowly. For more: Runtime > Change runtime type > T4 GPU or TPU, then Run all.")
 
 # %% [markdown]
-# ## Train one
+# ## There and back
 #
-# A small transformer codec with FSQ (TAAE, the architecture of Stable Codec), on three seconds of LibriVox at random
-# speeds, with the spectral losses alone: it learns this one reader, roughly. `experiments/codec_speech_mini.py` trains
-# a larger one on hours of speech.
+# `speech-codec-mini` comes with the package: a transformer codec with FSQ (TAAE, the architecture of Stable Codec),
+# trained on two CPU cores. The recording is of a reader that it never heard. `encode` takes audio of any rate, length
+# and number of channels, and what `decode` gives has the same.
 
 # %%
 import dataclasses
@@ -49,14 +49,7 @@ from pathlib import Path
 import numpy as np
 from IPython.display import Audio, Image, display
 from jaxaudio import io, picture
-from jaxaudio.data import Clip
-from jaxaudio.data.segments import SegmentConfig, SegmentPipeline
 from jaxaudio.models.registry import ASSETS
-from jaxaudio.nn.spectral_discriminators import MINI_SPECTRUM
-from jaxaudio.systems import taae
-from jaxaudio.train import Experiment, Optimizer, fit
-from jaxaudio.train.codec import hinge_critic, taae_terms
-from jaxaudio.train.codec_tasks import taae_task
 
 FOLDER = Path(tempfile.mkdtemp(prefix="jaxaudio-"))  # for what this notebook writes
 speech, rate, _ = io.read(ASSETS / "demo" / "speech.flac")
@@ -64,47 +57,7 @@ speech = speech[:, 0]
 if SMALL:
     speech = speech[: 2 * rate]
 
-tiny = dataclasses.replace(taae.MINI, channels=64, depths=(1,), multiples=(1,), strides=(1,))
-clips = [Clip(id="speech", audio=speech, sample_rate=rate, captions=())]
-segments = SegmentConfig(batch=8, sample_rate=rate, seconds=0.64, speed=(0.8, 1.25))
-
-
-def build(experiment):
-    """What a file in experiments/ says: data, losses, evaluation."""
-    return taae_task(
-        experiment,
-        data=iter(SegmentPipeline(clips, segments)),
-        evaluation={"waveform": speech[None, :rate]},
-        terms=taae_terms(rate),
-        critic=hinge_critic(MINI_SPECTRUM),
-        adversary_start=10**6,  # the discriminators never begin
-    )
-
-
-experiment = Experiment(
-    build=build,
-    out=str(FOLDER / "tiny-codec"),
-    steps=20 if SMALL else 1000,
-    batch_size=8,
-    model=tiny,
-    optimizer=Optimizer(lr=2e-3, warm_up_steps=10),
-    log_every=10,
-    eval_every=20 if SMALL else 200,
-)
-task = experiment.build(experiment)
-params, _ = task.init(jax.random.key(0))
-before = task.evaluate(task.release({"params": params}))
-outcome = fit(experiment, task, quiet=True)
-print(f"mel distance {before['mel']:.2f} -> {outcome.metrics['mel']:.2f} after {experiment.steps} steps")
-
-# %% [markdown]
-# ## There and back
-#
-# The folder of a training run is a model, as that of a converted checkpoint is. `encode` takes audio of any rate,
-# length and number of channels, and what `decode` gives has the same.
-
-# %%
-codec = jaxaudio.load(FOLDER / "tiny-codec" / "final")
+codec = jaxaudio.load("speech-codec-mini")
 
 
 def listen(title, audio, rate):
@@ -165,6 +118,7 @@ print(f"{size} bytes with the header, {2 * len(speech)} as 16-bit samples")
 
 # %%
 from jaxaudio.nn import receptive
+from jaxaudio.systems import taae
 
 windows = taae.encoder_windows(codec.params, codec.config)
 loud = (speech / np.float32(codes.gains[0]))[None]  # at the loudness that the codec was trained on
@@ -194,6 +148,56 @@ def tokenise(params, part):
 three = np.stack([loud[0], loud[0][::-1], 0.5 * loud[0]])
 tokens = batched_inference(tokenise, codec.params, rows=1)({"audio": three})
 print(f"{len(tokens)} recordings on {jax.local_device_count()} device(s):", tokens.shape)
+
+# %% [markdown]
+# ## Train one
+#
+# A smaller one of the same kind, on the three seconds of this recording at random speeds, with the spectral losses
+# alone: it learns this one reader, roughly. `experiments/codec_speech_mini.py` trained the other, on hours of speech.
+# The folder of a training run is a model, as that of a converted checkpoint is.
+
+# %%
+from jaxaudio.data import Clip
+from jaxaudio.data.segments import SegmentConfig, SegmentPipeline
+from jaxaudio.nn.spectral_discriminators import MINI_SPECTRUM
+from jaxaudio.train import Experiment, Optimizer, fit
+from jaxaudio.train.codec import hinge_critic, spectral_terms
+from jaxaudio.train.codec_tasks import taae_task
+
+tiny = dataclasses.replace(taae.MINI, channels=64, depths=(1,), multiples=(1,), strides=(3,))
+clips = [Clip(id="speech", audio=speech, sample_rate=rate, captions=())]
+segments = SegmentConfig(batch=8, sample_rate=rate, seconds=0.6, speed=(0.8, 1.25))
+
+
+def build(experiment):
+    """What a file in experiments/ says: data, losses, evaluation."""
+    return taae_task(
+        experiment,
+        data=iter(SegmentPipeline(clips, segments)),
+        evaluation={"waveform": speech[None, :rate]},
+        terms=spectral_terms(tiny.front_end),
+        critic=hinge_critic(MINI_SPECTRUM),
+        adversary_start=10**6,  # the discriminators never begin
+    )
+
+
+experiment = Experiment(
+    build=build,
+    out=str(FOLDER / "tiny-codec"),
+    steps=20 if SMALL else 1000,
+    batch_size=8,
+    model=tiny,
+    optimizer=Optimizer(lr=2e-3, warm_up_steps=10),
+    log_every=10,
+    eval_every=20 if SMALL else 200,
+)
+task = experiment.build(experiment)
+params, _ = task.init(jax.random.key(0))
+before = task.evaluate(task.release({"params": params}))
+outcome = fit(experiment, task, quiet=True)
+print(f"mel distance {before['mel']:.2f} -> {outcome.metrics['mel']:.2f} after {experiment.steps} steps")
+own = jaxaudio.load(FOLDER / "tiny-codec" / "final")
+listen("the recording, by the new codec", own.decode(own.encode(speech, sample_rate=rate)), rate)
 
 # %% [markdown]
 # What to do next: [the codecs page](https://github.com/jaxaudio/jaxaudio/blob/main/docs/codecs.md) has published

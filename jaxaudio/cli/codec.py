@@ -11,7 +11,9 @@ from jaxaudio import io
 from jaxaudio.cli import show
 from jaxaudio.cli.parse import choose, parse
 from jaxaudio.errors import UsageError
+from jaxaudio.models.coders import MIXTURE
 from jaxaudio.models.codes import SUFFIX
+from jaxaudio.models.registry import DEFAULT_CODEC, DEFAULT_TRACKS
 
 ModelOption = Annotated[str, tyro.conf.arg(metavar="NAME|DIR")]
 Rate = Annotated[float | None, tyro.conf.arg(metavar="BITS")]
@@ -19,7 +21,7 @@ Rate = Annotated[float | None, tyro.conf.arg(metavar="BITS")]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Decoding:
-    source: str = "mixture"
+    source: str = MIXTURE
     """What to decode: mixture, or a track that the codec keeps apart, such as speech or music."""
 
     steps: int | None = None
@@ -41,7 +43,7 @@ class _Decoding:
 class Encode:
     """Turns a recording into a code file, or every recording in a folder.
 
-    jaxaudio codec encode speech.wav -o speech.jac --model models/dac-16khz
+    jaxaudio codec encode speech.wav -o speech.jac
     """
 
     recording: tyro.conf.Positional[Path]
@@ -50,7 +52,7 @@ class Encode:
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """File to write; for a folder of recordings, a folder."""
 
-    model: ModelOption
+    model: ModelOption = DEFAULT_CODEC
     """Path of a model's folder, or name of a shipped model."""
 
     bitrate: Rate = None
@@ -64,7 +66,7 @@ class Encode:
 class Decode(_Decoding):
     """Turns a code file into the recording that it is of, or every code file in a folder.
 
-    jaxaudio codec decode speech.jac -o speech.wav --model models/dac-16khz
+    jaxaudio codec decode speech.jac -o speech.wav
     """
 
     codes: tyro.conf.Positional[Path]
@@ -84,7 +86,9 @@ class Decode(_Decoding):
 class Roundtrip(_Decoding):
     """Encodes a recording and decodes it again, and says what that cost: a sound, a picture, and figures.
 
-    jaxaudio codec roundtrip speech.wav -o heard.wav --model models/dac-16khz
+    jaxaudio codec roundtrip speech.wav -o heard.wav
+
+    jaxaudio codec roundtrip interview.wav -o voice.wav --source speech
     """
 
     recording: tyro.conf.Positional[Path]
@@ -93,8 +97,9 @@ class Roundtrip(_Decoding):
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """File to write. Beside it: the codes (.jac), spectrograms (.png) and a record (.json)."""
 
-    model: ModelOption
-    """Path of a model's folder, or name of a shipped model."""
+    model: Annotated[str | None, tyro.conf.arg(metavar="NAME|DIR")] = None
+    """Path of a model's folder, or name of a shipped model; by default tracks-codec-mini where a source is asked for,
+    and otherwise speech-codec-mini."""
 
     bitrate: Rate = None
     """At most so many bits per second of each channel and track; the model's best by default."""
@@ -188,7 +193,8 @@ def _roundtrip(words: list[str]) -> int:
     with io.Outputs() as outputs:
         for path in (options.out, kept, io.sidecar(options.out), *([] if options.no_picture else [picture])):
             outputs.add(path)
-        model = show.open_model(options.model, clock, "encode")
+        usual = DEFAULT_CODEC if options.source == MIXTURE else DEFAULT_TRACKS
+        model = show.open_model(options.model or usual, clock, "encode")
         with show.progress(options.recording.name, options.quiet) as advance, show.naming(options.recording):
             with clock.phase("encode"):
                 codes = model.encode(
@@ -276,7 +282,7 @@ def _facts(codes: Any) -> dict[str, Any]:
 
 def _cost(codes: Any) -> str:
     rows = codes.values.shape[0] * codes.values.shape[1]
-    return f"{rows * codes.tokens_per_second:g} tokens/s, {rows * codes.bits_per_second / 1000:.3g} kbit/s"
+    return f"{rows * codes.tokens_per_second:.4g} tokens/s, {rows * codes.bits_per_second / 1000:.3g} kbit/s"
 
 
 def _metrics(real: Any, made: Any, sample_rate: int) -> dict[str, float]:
