@@ -34,7 +34,8 @@ def _sdcodec(state: State) -> Any:
     shared = _count(state, r"quantizer\.shared_rvq\.quantizers\.(\d+)\.")
     levels = shared + _count(state, r"quantizer\.rvq_dict\.\w+\.quantizers\.(\d+)\.")
     base = sdcodec.SDCODEC_16KHZ
-    if (_strides(state), own, levels) != (base.waves.rates, {*base.tracks}, base.levels):
+    waves: Any = base.waves  # of waveforms, as published
+    if (_strides(state), own, levels) != (waves.rates, {*base.tracks}, base.levels):
         raise CheckpointError(
             f"this SD-Codec has strides {_strides(state)}, {levels} levels and the tracks {', '.join(sorted(own))}, "
             "unlike those published."

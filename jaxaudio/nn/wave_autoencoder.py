@@ -261,8 +261,9 @@ def decode(params: Any, config: Config, z: Array, length: int | None = None, fra
     if missing <= (0 if frames is not None else most - length):
         return audio[:, :length]
     exact, size = _Decoder(config, exact=True), min(count, _tail(config))
+    more: Any
     if frames is None:
-        more: Any = exact.apply({"params": params["decoder"]}, z[:, -size:])
+        more = exact.apply({"params": params["decoder"]}, z[:, -size:])
         return jnp.concatenate([audio, more[:, more.shape[1] - missing :]], 1)[:, :length]
     begins, own = jnp.maximum(frames - size, 0), jnp.minimum(frames, size)
     last = jax.vmap(lambda z, begin: jax.lax.dynamic_slice_in_dim(z, begin, size))(z, begins)
