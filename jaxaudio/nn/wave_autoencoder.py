@@ -260,14 +260,17 @@ def decode(params: Any, config: Config, z: Array, length: int | None = None, fra
         audio = kept(audio, frames * config.hop - missing)
     if missing <= (0 if frames is not None else most - length):
         return audio[:, :length]
-    exact, size = _Decoder(config, exact=True), min(count, _tail(config))
-    more: Any
+    size = min(count, _tail(config))
+
+    def exact(z: Array, real: Array | None = None) -> Any:
+        return _Decoder(config, exact=True).apply({"params": params["decoder"]}, z, real)
+
     if frames is None:
-        more = exact.apply({"params": params["decoder"]}, z[:, -size:])
+        more = exact(z[:, -size:])
         return jnp.concatenate([audio, more[:, more.shape[1] - missing :]], 1)[:, :length]
     begins, own = jnp.maximum(frames - size, 0), jnp.minimum(frames, size)
     last = jax.vmap(lambda z, begin: jax.lax.dynamic_slice_in_dim(z, begin, size))(z, begins)
-    more = exact.apply({"params": params["decoder"]}, last, own)
+    more = exact(last, own)
 
     def joined(audio: Array, more: Array, frames: Array, own: Array) -> Array:
         end = jax.lax.dynamic_slice_in_dim(more, own * config.hop - missing, missing)
