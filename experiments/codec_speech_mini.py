@@ -26,13 +26,13 @@ class Data:
       root: folder of the built data set.
       evaluation: its split to measure on.
       seconds: length of a training sound.
-      adversary_start: number of steps of the spectral losses alone, which cost a part of the others.
+      adversary_start: number of steps of the spectral losses alone; on two cores discriminators take too long to pay.
     """
 
     root: str = "data/open_speech"
     evaluation: str = "heldout_speakers"
     seconds: float = 0.96
-    adversary_start: int = 4900
+    adversary_start: int = 1_000_000
 
 
 _SLIM = BandConfig(
@@ -68,7 +68,7 @@ def build(experiment: Experiment) -> Task:
 EXPERIMENT = Experiment(
     build=build,
     out="runs/codec_speech_mini",
-    steps=5400,
+    steps=5000,
     batch_size=16,
     model=taae.MINI,
     data=Data(),
