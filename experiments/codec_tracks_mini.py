@@ -82,7 +82,7 @@ def build(experiment: Experiment) -> Task:
 EXPERIMENT = Experiment(
     build=build,
     out="runs/codec_tracks_mini",
-    steps=3600,
+    steps=2400,
     batch_size=8,
     model=sdcodec.MINI,
     data=Data(),

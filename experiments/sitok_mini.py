@@ -76,7 +76,7 @@ def build(experiment: Experiment) -> Task:
 EXPERIMENT = Experiment(
     build=build,
     out="runs/sitok_mini",
-    steps=6000,
+    steps=4600,
     batch_size=8,
     model=sitok.MINI,
     data=Data(),
