@@ -18,7 +18,7 @@ import numpy as np
 import tyro
 
 from jaxaudio.data import open_music, open_speech
-from jaxaudio.models import publish, read_card
+from jaxaudio.models import publish, read_card, verify
 from jaxaudio.systems import sitok
 from jaxaudio.train import load_params
 
@@ -104,6 +104,7 @@ def main(options: Options) -> None:
             about={"step": step},
             change=functools.partial(with_vocoder, options.vocoder) if options.vocoder else lambda *whole: whole,
         )
+        verify.add_record(out)
     card = read_card(out)
     figures = options.report.read_text() if options.report else "Not measured yet.\n"
     size = sum(file.stat().st_size for file in out.iterdir()) / 1e6

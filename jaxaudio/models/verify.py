@@ -1,5 +1,6 @@
 """Is this still the model that it was, and does it still compute what it did?"""
 
+import dataclasses
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxaudio.errors import MissingError, UsageError
-from jaxaudio.models import folder as folders
+from jaxaudio.models import folder as folders, systems
 from jaxaudio.models.folder import Card
 from jaxaudio.models.registry import load
 
@@ -55,7 +56,7 @@ def verify(name_or_path: str | os.PathLike, case: str | os.PathLike | None = Non
 
 
 def parity_output(model: Any) -> np.ndarray:
-    """A few samples of what the model makes of a fixed second of noise, or of a fixed prompt in two steps.
+    """A few samples of what the model makes of a fixed second of noise, a fixed prompt in two steps, or fixed codes.
 
     It is the record that is kept in `config.json`.
     """
@@ -64,6 +65,11 @@ def parity_output(model: Any) -> np.ndarray:
         return model.embed_audio(noise, sample_rate=model.sample_rate)
     if model.card.system == "audioldm":
         return model.generate(_QUERY, seconds=_SECONDS, steps=_STEPS)[::_STRIDE]
+    if model.card.system in systems.CODECS:
+        # Not of the noise's own codes, which rounding decides where two are as near.
+        codes = model.encode(noise, sample_rate=model.sample_rate)
+        values = np.random.default_rng(1).integers(0, codes.sizes, codes.values.shape, np.int32)
+        return model.decode(dataclasses.replace(codes, values=values))[::_STRIDE]
     if model.card.system == "flowsep":
         return model.separate(noise, _QUERY, sample_rate=model.sample_rate, steps=_STEPS)[::_STRIDE]
     return model.separate(noise, _QUERY, sample_rate=model.sample_rate)[::_STRIDE]
@@ -72,10 +78,11 @@ def parity_output(model: Any) -> np.ndarray:
 def add_record(folder: str | os.PathLike) -> Card:
     """Computes the record and writes it into the model's `config.json`, for later `verify`s."""
     model = load(folder)
-    output, made_anew = parity_output(model), model.card.system == "audioldm"
+    output, system = parity_output(model), model.card.system
     path = Path(folder) / "config.json"
     fields = json.loads(path.read_text(encoding="utf-8"))
-    about = f"every {_STRIDE}th sample of '{_QUERY}' in {_SECONDS} s of {'sound' if made_anew else 'noise'}"
+    what = f"'{_QUERY}' in {_SECONDS} s of {'sound' if system == 'audioldm' else 'noise'}"
+    about = f"every {_STRIDE}th sample of {f'{_SECONDS} s of random codes' if system in systems.CODECS else what}"
     fields["parity"] = {"about": about, "tolerance": TOLERANCE, "output": [float(f"{x:.6g}") for x in output]}
     folders.write_config(Path(folder), fields)
     return folders.read_card(folder)
