@@ -70,7 +70,7 @@ def build(experiment: Experiment) -> Task:
 EXPERIMENT = Experiment(
     build=build,
     out="runs/sitok_vocoder",
-    steps=5000,
+    steps=3420,
     batch_size=16,
     model=sitok.MINI,
     data=Data(),

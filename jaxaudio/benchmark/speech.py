@@ -62,6 +62,7 @@ def of_sitok(name: str, params: Params, config: Any, setting: Setting, guidance:
         inputs=inputs,
         guidance=guidance,
         told_steps=config.steps,
+        reference_steps=250,
         asked=setting.digest(),
         judged=_judged(params, config, clips, mels, frames),
     )

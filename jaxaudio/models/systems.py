@@ -141,7 +141,7 @@ def _build(cls: Any, fields: Mapping[str, Any]) -> Any:
 
     def value(name: str, given: Any) -> Any:
         choices = [kind for kind in (hints[name], *typing.get_args(hints[name])) if dataclasses.is_dataclass(kind)]
-        if not choices:
+        if not choices or given is None:
             return _frozen(given)
         # Where there are several, its names tell which one it is; if none has them all, the first says so.
         own = (kind for kind in choices if set(given) <= {field.name for field in dataclasses.fields(kind)})

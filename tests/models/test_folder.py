@@ -13,7 +13,7 @@ import jaxaudio
 from jaxaudio.convert.rules import flatten
 from jaxaudio.errors import CheckpointError, MissingError, UsageError
 from jaxaudio.models import folder as folders, registry, systems, verify
-from jaxaudio.systems import audioldm, audiosep, flowsep, lassnet
+from jaxaudio.systems import audioldm, audiosep, flowsep, lassnet, sdcodec, sitok, taae
 from jaxaudio.text import clap
 from tests.models import tiny
 
@@ -139,6 +139,11 @@ def test_a_config_that_is_no_json(copy):
         ("clap", clap.HTSAT_TINY_ROBERTA),
         ("audioldm", audioldm.MINI),
         ("flowsep", flowsep.Config()),
+        ("sdcodec", sdcodec.SDCODEC_16KHZ),
+        ("sdcodec", sdcodec.MINI),
+        ("taae", taae.MINI),
+        ("sitok", sitok.MINI),
+        ("sitok", sitok.SITOK_L),
     ],
 )
 def test_configurations_survive_json(system, config):
