@@ -13,7 +13,7 @@ from jaxaudio.cli.parse import choose, parse
 from jaxaudio.errors import UsageError
 from jaxaudio.models.coders import MIXTURE
 from jaxaudio.models.codes import SUFFIX
-from jaxaudio.models.registry import DEFAULT_CODEC, DEFAULT_TRACKS
+from jaxaudio.models.registry import DEFAULT_CODEC
 
 ModelOption = Annotated[str, tyro.conf.arg(metavar="NAME|DIR")]
 Rate = Annotated[float | None, tyro.conf.arg(metavar="BITS")]
@@ -88,7 +88,7 @@ class Roundtrip(_Decoding):
 
     jaxaudio codec roundtrip speech.wav -o heard.wav
 
-    jaxaudio codec roundtrip interview.wav -o voice.wav --source speech
+    jaxaudio codec roundtrip interview.wav -o voice.wav --model models/sdcodec --source speech
     """
 
     recording: tyro.conf.Positional[Path]
@@ -97,9 +97,8 @@ class Roundtrip(_Decoding):
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """File to write. Beside it: the codes (.jac), spectrograms (.png) and a record (.json)."""
 
-    model: Annotated[str | None, tyro.conf.arg(metavar="NAME|DIR")] = None
-    """Path of a model's folder, or name of a shipped model; by default tracks-codec-mini where a source is asked for,
-    and otherwise speech-codec-mini."""
+    model: ModelOption = DEFAULT_CODEC
+    """Path of a model's folder, or name of a shipped model."""
 
     bitrate: Rate = None
     """At most so many bits per second of each channel and track; the model's best by default."""
@@ -193,8 +192,7 @@ def _roundtrip(words: list[str]) -> int:
     with io.Outputs() as outputs:
         for path in (options.out, kept, io.sidecar(options.out), *([] if options.no_picture else [picture])):
             outputs.add(path)
-        usual = DEFAULT_CODEC if options.source == MIXTURE else DEFAULT_TRACKS
-        model = show.open_model(options.model or usual, clock, "encode")
+        model = show.open_model(options.model, clock, "encode")
         with show.progress(options.recording.name, options.quiet) as advance, show.naming(options.recording):
             with clock.phase("encode"):
                 codes = model.encode(

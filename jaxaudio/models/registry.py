@@ -17,9 +17,6 @@ DEFAULT_FLOW = "flowsep-mini"
 
 DEFAULT_CODEC = "speech-codec-mini"
 
-DEFAULT_TRACKS = "tracks-codec-mini"
-"""Where a source is asked for."""
-
 _OPENERS = {
     "audiosep": ("separator", "open_separator"),
     "lassnet": ("separator", "open_separator"),
