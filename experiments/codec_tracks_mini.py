@@ -49,6 +49,7 @@ def build(experiment: Experiment) -> Task:
         counts=(0.4, 0.6),
         speed=(0.85, 1.2),
         place="repeat",
+        balance=True,
         seed=experiment.seed,
     )
     speech, music = open_dataset(data.speech), open_dataset(data.music)
@@ -62,7 +63,7 @@ def build(experiment: Experiment) -> Task:
         return {**rest, "sources": sources}
 
     train = pipeline("train", "train", config, (jax.process_index(), jax.process_count()))
-    both = dataclasses.replace(config, batch=32, seconds=2.56, counts=(1e-9, 1.0), speed=(1.0, 1.0))
+    both = dataclasses.replace(config, batch=32, seconds=2.56, counts=(1e-9, 1.0), speed=(1.0, 1.0), balance=False)
     held_out = prepare(pipeline("heldout_speakers", "heldout_pieces", both, (0, 1))[0])
     task = sdcodec_task(
         experiment,

@@ -4,7 +4,7 @@ As of `pipeline`, batch k is a pure function of (clips, config, k), and an itera
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ class TrackConfig:
       spread: every level is drawn from so many LU below it to so many above.
       speed: range of a random factor on speed and pitch; (1, 1) for none.
       place: where sounds shorter than a mixture go, see `mixing.cut`.
+      balance: pick a class of a track evenly, which is a clip's first label, and then one of its clips.
       seed: of everything random.
       buffer: batches made ahead.
       cache_bytes: decoded and converted clips are kept in memory up to this size, per track.
@@ -47,6 +48,7 @@ class TrackConfig:
     spread: float = 2.0
     speed: tuple[float, float] = (1.0, 1.0)
     place: mixing.Place = "random"
+    balance: bool = False
     seed: int = 0
     buffer: int = 4
     cache_bytes: int = 2**31
@@ -100,6 +102,7 @@ class TrackPipeline:
         self.config = config
         self._levels = np.array([levels[name] for name in clips], np.float32)
         self._clips = [Prepared(own, config.sample_rate, config.cache_bytes) for own in clips.values()]
+        self._members = [_members(own) if config.balance else [range(len(own))] for own in clips.values()]
         odds = np.array(config.counts[: len(clips)], np.float64)
         self._odds = odds / odds.sum()
 
@@ -123,15 +126,25 @@ class TrackPipeline:
         valid = np.isin(np.arange(tracks), chosen).astype(np.float32)
         spread = rng.uniform(-config.spread, config.spread, tracks + 1).astype(np.float32)
         return {
-            "sources": np.stack([self._sound(clips, rng) for clips in self._clips]),
+            "sources": np.stack([self._sound(*track, rng) for track in zip(self._clips, self._members, strict=True)]),
             "valid": valid,
             "levels": self._levels + spread[1:],
             "mix_level": np.float32(config.mix_level) + spread[0],
         }
 
-    def _sound(self, clips: Prepared, rng: np.random.Generator) -> np.ndarray:
+    def _sound(self, clips: Prepared, members: Sequence[Sequence[int]], rng: np.random.Generator) -> np.ndarray:
         config = self.config
-        audio = clips[int(rng.integers(len(clips)))].audio
+        own = members[int(rng.integers(len(members)))] if len(members) > 1 else members[0]
+        audio = clips[own[int(rng.integers(len(own)))]].audio
         if config.speed != (1.0, 1.0):
             audio = mixing.resample(audio, config.sample_rate, round(config.sample_rate / rng.uniform(*config.speed)))
         return mixing.cut(audio, config.length, rng, config.place).astype(np.float32)
+
+
+def _members(clips: Clips) -> list[list[int]]:
+    """The numbers of the clips of every class."""
+    classes: dict[str, list[int]] = {}
+    for i in range(len(clips)):
+        clip = clips[i]
+        classes.setdefault((clip.labels or (clip.id,))[0], []).append(i)
+    return list(classes.values())

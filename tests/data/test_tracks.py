@@ -1,5 +1,7 @@
 """Batches of sources."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -41,6 +43,18 @@ def test_one_source_is_as_often_there_as_the_counts_say():
     count = valid.sum(1)
     assert set(count) == {1, 2} and 0.7 < np.mean(count == 1) < 0.8
     assert 0.4 < valid[count == 1, 0].mean() < 0.6
+
+
+def test_balanced_classes_are_as_often_there_whatever_they_hold():
+    """A voice with one clip of four is heard half of the time, and each clip of the other a sixth."""
+    many = [
+        dataclasses.replace(clip, labels=("a" if i else "b",)) for i, clip in enumerate(constants([0.1, 0.2, 0.3, 0.4]))
+    ]
+    for balance, share in ((True, 0.5), (False, 0.25)):
+        pipeline = TrackPipeline({"speech": many}, config(balance=balance))
+        heard = np.concatenate([pipeline[k]["sources"] for k in range(60)])[:, 0, 0].round(2)
+        assert set(heard) == set(np.float32([0.1, 0.2, 0.3, 0.4]))
+        assert abs(np.mean(heard == np.float32(0.1)) - share) < 0.08
 
 
 def test_levels_are_drawn_around_their_middle():
