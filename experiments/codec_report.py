@@ -41,7 +41,7 @@ class Options:
       models: names or folders of codecs, with "@BITS" for another bit rate than the best and "/STEPS" for steps of a
         sampler.
       opus: bit rates of Opus, in kbit/s, constant.
-      out: where the table (.md), the figures (.json) and the pictures (-NAME.png) go, without an ending.
+      out: where the table (.txt), the figures (.json) and the pictures (-NAME.png) go, without an ending.
     """
 
     data: Path = Path("data/open_speech")
@@ -219,7 +219,7 @@ def main() -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     ids = [clip.id for clip in clips]
     Path(f"{out}.json").write_text(json.dumps({"clips": ids, "systems": rows}, indent=1) + "\n")
-    Path(f"{out}.md").write_text(table(rows))
+    Path(f"{out}.txt").write_text(table(rows))
     for measure, title in (
         ("pesq", "PESQ"),
         ("stoi", "STOI"),

@@ -2,7 +2,7 @@
 
 python experiments/ship_codecs.py --name speech-codec-mini --run runs/codec_speech_mini/final
 python experiments/codec_report.py --data data/open_speech --models speech-codec-mini --out docs/codecs-speech
-python experiments/ship_codecs.py --name speech-codec-mini --report docs/codecs-speech.md
+python experiments/ship_codecs.py --name speech-codec-mini --report docs/codecs-speech.txt
 
 python experiments/ship_codecs.py --name sitok-mini --run runs/sitok_shortcut/final --vocoder runs/sitok_vocoder/final
 """
