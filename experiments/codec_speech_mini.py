@@ -43,7 +43,6 @@ _SLIM = BandConfig(
 def build(experiment: Experiment) -> Task:
     """Speech at random speeds, by speakers drawn evenly; the losses of vocoders, and slim discriminators."""
     data, rate = experiment.data, experiment.model.sample_rate
-
     splits = open_dataset(data.root)
     segments = SegmentConfig(
         batch=experiment.batch_size,

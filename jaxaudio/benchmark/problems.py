@@ -120,7 +120,7 @@ def of_known_answer(name: str, problem: analytic.Problem, family: Family) -> Pro
     prediction = "velocity" if family == "flow" else "epsilon"
 
     def schedule(solver: str, steps: int, **changes: Any) -> Schedule:
-        only_vp_is_spaced(family, changes)
+        _only_vp_is_spaced(family, changes)
         return samplers.usual_schedule(solver, steps, family=family, **changes)
 
     top = schedule("flow-midpoint", 1)  # begins at the last time, whatever the grid of the others
@@ -158,12 +158,18 @@ def of_known_answer(name: str, problem: analytic.Problem, family: Family) -> Pro
     )
 
 
-def only_vp_is_spaced(family: Family, changes: dict[str, Any]) -> None:
+def _only_vp_is_spaced(family: Family, changes: dict[str, Any]) -> None:
     """Refuses changes of the grid of other families with a `ConfigError`."""
     if changes and family != "vp":
         raise ConfigError(
             f"The grid of {family!r} schedules is in their own time; measure them with the usual spacing."
         )
+
+
+def flow_schedule(solver: str, steps: int, **changes: Any) -> Schedule:
+    """Of trained flows, which go from noise at 0 to data at 1."""
+    _only_vp_is_spaced("flow", changes)
+    return samplers.usual_schedule(solver, steps, family="flow", reverse=True)
 
 
 def _moments(problem: analytic.Problem) -> frechet.Moments:
@@ -224,10 +230,6 @@ def of_flowsep(
     mixtures = np.pad(mixtures, ((0, 0), (0, samples - mixtures.shape[1])))
     latents = np.asarray(jax.jit(lambda x: flowsep.encode(params, config, front_ends.level(x)))(mixtures))
 
-    def schedule(solver: str, steps: int, **changes: Any) -> Schedule:
-        only_vp_is_spaced("flow", changes)
-        return samplers.usual_schedule(solver, steps, family="flow", reverse=True)
-
     def predict(params: Params, inputs: Inputs, guidance: float, dtype: str) -> Predict:
         def network(x: Array, t: Array, told: Any) -> Array:
             condition, mixture = told
@@ -242,7 +244,7 @@ def of_flowsep(
     return Problem(
         name,
         config.audio.shape(1, samples)[1:],
-        schedule,
+        flow_schedule,
         predict,
         "velocity",
         params=params,

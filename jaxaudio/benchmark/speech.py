@@ -7,13 +7,11 @@ import jax
 import numpy as np
 from jax import Array
 
-from jaxaudio import samplers
-from jaxaudio.benchmark.problems import Inputs, Params, Predict, Problem, Scores, Setting, only_vp_is_spaced
+from jaxaudio.benchmark.problems import Inputs, Params, Predict, Problem, Scores, Setting, flow_schedule
 from jaxaudio.data.clips import Clip
 from jaxaudio.data.mixing import resample, to_mono
 from jaxaudio.errors import MissingError
 from jaxaudio.models.systems import in_dtype
-from jaxaudio.samplers.schedules import Schedule
 
 _SECONDS = 3.0
 
@@ -41,10 +39,6 @@ def of_sitok(name: str, params: Params, config: Any, setting: Setting, guidance:
 
     mels, codes = (np.asarray(x) for x in listen(np.stack(sounds), frames))
 
-    def schedule(solver: str, steps: int, **changes: Any) -> Schedule:
-        only_vp_is_spaced("flow", changes)
-        return samplers.usual_schedule(solver, steps, family="flow", reverse=True)
-
     def predict(params: Params, inputs: Inputs, guidance: float, dtype: str) -> Predict:
         return sitok.predictor(params, in_dtype(config, dtype), inputs["codes"], inputs["mask"], guidance)
 
@@ -55,7 +49,7 @@ def of_sitok(name: str, params: Params, config: Any, setting: Setting, guidance:
     return Problem(
         name,
         (tokens * token, config.front_end.n_mels),
-        schedule,
+        flow_schedule,
         predict,
         "velocity",
         params=params,

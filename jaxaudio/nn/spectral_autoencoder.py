@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxaudio.convert.rules import Rule
 from jaxaudio.dsp.stft import magnitude, stft
 from jaxaudio.errors import ConfigError, UsageError
 from jaxaudio.nn import vocos
@@ -190,7 +189,3 @@ def decoder_layers(config: Config) -> tuple[Layer, ...]:
 def _spectra(config: Config, *, transposed: bool) -> Layer:
     side = (config.n_fft - config.step) // 2
     return Layer(config.n_fft, stride=config.step, pad=side, transposed=transposed)
-
-
-WEIGHTS: tuple[Rule, ...] = ()
-"""No checkpoint is published."""

@@ -1,6 +1,5 @@
 """How neural codecs are trained: spectral distances, the quantiser's losses and discriminators (DAC, section 3.4)."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -8,7 +7,14 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxaudio.dsp.distances import Resolution, log_mel_distance, mel_distance, resolution_distance, stft_distance
+from jaxaudio.dsp.distances import (
+    Resolution,
+    log_bin_distance,
+    log_mel_distance,
+    mel_distance,
+    resolution_distance,
+    stft_distance,
+)
 from jaxaudio.dsp.mel import MelConfig
 from jaxaudio.metrics.separation import si_sdr
 from jaxaudio.nn import spectral_discriminators as critics
@@ -24,8 +30,6 @@ from jaxaudio.train.adversarial import (
     least_squares_generator_losses,
     least_squares_losses,
 )
-
-_QUIET = 1e-3  # magnitudes below it are as good as none: a sample of 16 bits, heard through a window
 
 Batch = dict[str, Any]
 Made = dict[str, Array]
@@ -109,19 +113,11 @@ def spectral_terms(front_end: MelConfig, windows: Sequence[int] = (512, 2048)) -
 
     Args:
       front_end: of the log-mels that are compared, as HiFi-GAN does.
-      windows: lengths of the transforms that are compared bin by bin besides; long ones hear harmonics, which bands of
-        mels are too wide for (Yamamoto et al., 2020).
+      windows: lengths of the transforms that are compared bin by bin besides, see `log_bin_distance`.
     """
-
-    def bins(reference: Array, estimate: Array) -> Array:
-        weight = math.log(10) / len(windows)  # the mean, of natural logarithms
-        return stft_distance(
-            reference, estimate, windows=windows, floor=_QUIET, log_weight=weight, magnitude_weight=0.0
-        )
-
     return {
         "mel": compared(45.0, lambda a, b: log_mel_distance(a, b, front_end)),
-        "stft": compared(15.0, bins),
+        "stft": compared(15.0, lambda a, b: log_bin_distance(a, b, windows)),
     }
 
 

@@ -23,7 +23,7 @@ from jaxaudio.train.adversarial import GENERATOR, prepared
 from jaxaudio.train.checkpoint import load_params
 from jaxaudio.train.experiment import DataIterator, Experiment, Task
 from jaxaudio.train.vae import init_vae, vae_losses
-from jaxaudio.train.vocoder import init_vocoder, vocoder_losses
+from jaxaudio.train.vocoder import first_frames, init_vocoder, vocoder_losses
 
 Batch = dict[str, Any]
 
@@ -192,10 +192,7 @@ def vocoder_task(
     def run(params: Any, extra: Any, batch: Batch, key: jax.Array, frozen: Any) -> tuple[Any, Any]:
         sound = batch["waveform"]
         mel = jax.lax.stop_gradient(heard(sound, frozen))
-        # Cuts from anywhere in a long sound, for vocoders that are given noise by the numbers of frames.
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch["index"])
-        first = jax.vmap(lambda k: jax.random.randint(k, (), 0, 1_000_000))(keys)
-        return generate({"params": params}, mel, first)[:, : sound.shape[1]], extra
+        return generate({"params": params}, mel, first_frames(key, batch["index"]))[:, : sound.shape[1]], extra
 
     @jax.jit
     def errors(variables: Any, vae: Any, waveform: jax.Array) -> dict[str, jax.Array]:

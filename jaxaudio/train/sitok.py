@@ -21,7 +21,7 @@ from jaxaudio.systems.sitok import Config, Sampling
 from jaxaudio.text.ctc import greedy
 from jaxaudio.train.adversarial import GENERATOR
 from jaxaudio.train.experiment import DataIterator, Experiment, Task
-from jaxaudio.train.vocoder import init_vocoder, vocoder_losses
+from jaxaudio.train.vocoder import first_frames, init_vocoder, vocoder_losses
 
 Params = Any
 Batch = dict[str, Any]
@@ -178,10 +178,7 @@ def vocoder_task(
     )
 
     def run(params: Params, extra: Params, batch: Batch, key: Array, frozen: Params) -> tuple[Array, Params]:
-        # Cuts from anywhere in a long sound: noise follows from the numbers of frames.
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch["index"])
-        first = jax.vmap(lambda k: jax.random.randint(k, (), 0, 1_000_000))(keys)
-        mel = log_mel(batch["waveform"], front_end)
+        mel, first = log_mel(batch["waveform"], front_end), first_frames(key, batch["index"])
         return vocos.generate({"params": params}, vocoder, mel, first=first), extra
 
     @jax.jit

@@ -1,6 +1,5 @@
 """How vocoders are trained: HiFi-GAN's losses (Kong et al., 2020, section 2.3)."""
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxaudio.dsp.distances import log_mel_distance, stft_distance
+from jaxaudio.dsp.distances import log_bin_distance, log_mel_distance
 from jaxaudio.dsp.mel import MelConfig, log_mel
 from jaxaudio.nn.discriminators import HIFIGAN, WaveConfig, WaveDiscriminators, init_waves
 from jaxaudio.train.adversarial import (
@@ -19,8 +18,6 @@ from jaxaudio.train.adversarial import (
     least_squares_generator_losses,
     least_squares_losses,
 )
-
-_QUIET = 1e-3  # magnitudes below it are as good as none: a sample of 16 bits, heard through a window
 
 
 class Judged(NamedTuple):
@@ -110,15 +107,7 @@ def vocoder_losses(
         metrics: dict[str, Any] = {"mel": spectral}
         value = mel_weight * spectral
         if resolutions:
-            each = stft_distance(
-                batch["waveform"],
-                made,
-                windows=resolutions,
-                floor=_QUIET,
-                log_weight=math.log(10) / len(resolutions),
-                magnitude_weight=0.0,
-            )
-            metrics["stft"] = jnp.mean(each)
+            metrics["stft"] = jnp.mean(log_bin_distance(batch["waveform"], made, resolutions))
             value = value + resolution_weight * metrics["stft"]
         if params is None:
             return value, (metrics, extra)
@@ -128,6 +117,12 @@ def vocoder_losses(
         return value, (metrics, {**extra, DISCRIMINATOR: judged.extra})
 
     return Adversarial(made_by, discriminator_loss, generator_loss, adversary_start)
+
+
+def first_frames(key: Array, index: Array) -> Array:
+    """(batch,) a number for each item's first frame, whose noise follows from it: as of cuts from long sounds."""
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
+    return jax.vmap(lambda k: jax.random.randint(k, (), 0, 1_000_000))(keys)
 
 
 def init_vocoder(key: Array, init: Callable[[Array], Any], config: WaveConfig = HIFIGAN) -> tuple[Any, Any]:
