@@ -75,6 +75,7 @@ def build(experiment: Experiment) -> Task:
             "commitment": given(0.25, "commitment"),
             "codebook": given(1.0, "codebook"),
         },
+        decoded=1,
         adversary_start=data.adversary_start,
     )
     return dataclasses.replace(task, loss=lambda axis_name: prepared(task.loss(axis_name), prepare))
@@ -83,8 +84,8 @@ def build(experiment: Experiment) -> Task:
 EXPERIMENT = Experiment(
     build=build,
     out="runs/codec_tracks_mini",
-    steps=2400,
-    batch_size=8,
+    steps=3600,
+    batch_size=16,
     model=sdcodec.MINI,
     data=Data(),
     optimizer=Optimizer(lr=1.5e-3, b1=0.9, b2=0.98, schedule="cosine", warm_up_steps=300, final_lr=2e-5),

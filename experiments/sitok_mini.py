@@ -28,6 +28,7 @@ class Data:
       evaluation: its split to measure on.
       seconds: longest utterance that is taken.
       crop: frames of it that the decoder learns from.
+      times: where the flow is learnt, see `sitok_training.loss`.
       trained: weights of the whole system, whose decoder is made a shortcut model; "" to train the whole.
       guidance: of that model's teacher.
     """
@@ -36,6 +37,7 @@ class Data:
     evaluation: str = "heldout_speakers"
     seconds: float = 5.12
     crop: int = 192
+    times: tuple[float, float] = (-0.8, 0.8)
     trained: str = ""
     guidance: float = 1.0
 
@@ -65,19 +67,18 @@ def build(experiment: Experiment) -> Task:
     """Encoder, codebooks, decoder and reader together; or the decoder alone, so that two evaluations of it do."""
     data = experiment.data
     train, held_out = utterances(data, experiment)
+    options = {"data": train, "evaluation": held_out, "crop": data.crop, "times": data.times}
     if not data.trained:
-        return tokeniser_task(experiment, data=train, evaluation=held_out, crop=data.crop)
+        return tokeniser_task(experiment, **options)
     trained = load_params(data.trained)[0]
-    return shortcut_task(
-        experiment, data=train, evaluation=held_out, trained=trained, guidance=data.guidance, crop=data.crop
-    )
+    return shortcut_task(experiment, trained=trained, guidance=data.guidance, finest=5, **options)
 
 
 EXPERIMENT = Experiment(
     build=build,
     out="runs/sitok_mini",
-    steps=4600,
-    batch_size=8,
+    steps=4800,
+    batch_size=16,
     model=sitok.MINI,
     data=Data(),
     optimizer=Optimizer(lr=1.5e-3, b1=0.9, b2=0.98, weight_decay=0.01, schedule="cosine", warm_up_steps=300),

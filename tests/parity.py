@@ -1,11 +1,12 @@
 """Compare ours with a golden case of the original code.
 
-    python -m tests.parity CASE_DIR [--io FILE.npz] [--out FILE.npz]
+    python -m tests.parity CASE_DIR [--io FILE.npz] [--out FILE.npz] [--double]
 
 Fills the case's weights, converts them with the rules that convert a real checkpoint, runs our module on the inputs
 and prints the relative and the largest absolute error of every stored tensor. Exits with 1 if one is above tolerance.
 """
 
+import contextlib
 import importlib
 import itertools
 import json
@@ -20,6 +21,8 @@ import tyro
 
 import tests.golden.cases as rooms
 from jaxaudio.errors import MissingError
+from tests.golden.weights import widened
+from tests.precision import double_precision
 
 TOLERANCE = 1e-4
 NOISE = 3.0  # float32 gradients of kinked networks may differ by so many times the original's own rounding error
@@ -35,7 +38,9 @@ def runner(name: str, system: str = "") -> Callable[[Mapping, Mapping, Mapping],
     raise MissingError(f"No module of ours claims the case {name!r}; its runner belongs into tests/golden/cases/.")
 
 
-def run(case_dir: Path, io: Path | None = None) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict]:
+def run(
+    case_dir: Path, io: Path | None = None, double: bool = False
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict]:
     """Ours, the original's, and the case's description."""
     io = io or next(path for path in (case_dir / "io_dev.npz", case_dir / "io.npz") if path.exists())
     case = json.loads((case_dir / "case.json").read_text())
@@ -43,8 +48,9 @@ def run(case_dir: Path, io: Path | None = None) -> tuple[dict[str, np.ndarray], 
     keys = json.loads(keys_file.read_text()) if keys_file.exists() else {}
     with np.load(io, allow_pickle=False) as stored:
         reference = {name: stored[name] for name in stored.files}
-    with jax.default_matmul_precision("highest"):
-        ours = runner(case_dir.name, case.get("system", ""))(case, keys, reference)
+    precision = double_precision() if double else contextlib.nullcontext()
+    with jax.default_matmul_precision("highest"), precision:
+        ours = runner(case_dir.name, case.get("system", ""))(case, keys, widened(reference))
     return {name: np.asarray(value) for name, value in ours.items()}, reference, case
 
 
@@ -88,24 +94,27 @@ def errors(ours: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
 
 
 def compare(
-    case_dir: Path, io: Path | None = None
+    case_dir: Path, io: Path | None = None, double: bool = False
 ) -> tuple[list[tuple[str, float, float, float]], dict[str, np.ndarray]]:
     """(name, relative error, largest error, tolerance) of every stored tensor that is not an input; and ours."""
-    ours, reference, case = run(case_dir, io)
+    ours, reference, case = run(case_dir, io, double)
     shared = [name for name in reference if name in ours]
     allowed = tolerances(case, shared)
     return [(name, *errors(ours[name], reference[name]), allowed[name]) for name in shared], ours
 
 
-def main(case_dir: tyro.conf.Positional[Path], io: Path | None = None, out: Path | None = None) -> int:
+def main(
+    case_dir: tyro.conf.Positional[Path], io: Path | None = None, out: Path | None = None, double: bool = False
+) -> int:
     """Compare ours with a golden case.
 
     Args:
       case_dir: folder with case.json, keys.json and an npz of inputs and outputs.
       io: another npz with inputs of the same names; io_dev.npz or io.npz of the folder by default.
       out: write ours there, under the original's tensor names and in its layout.
+      double: run ours in float64, whatever the processor's rounding; minutes where there are convolutions.
     """
-    rows, ours = compare(case_dir.resolve(), io)
+    rows, ours = compare(case_dir.resolve(), io, double)
     for name, relative, largest, allowed in rows:
         print(f"{'ok  ' if relative <= allowed else 'FAIL'} {relative:9.2e} {largest:9.2e}  (<= {allowed:.0e})  {name}")
     if out is not None:

@@ -20,6 +20,7 @@ from jaxaudio.nn import llama
 Params = Any
 
 _INNER = 4  # channels inside the perceptrons, over the width
+_NEAREST = 0.05  # to the data, where a prediction of it becomes a velocity (arXiv:2511.13720, section 4)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,9 @@ class Config:
       steps: whether it is told the size of the step too, as shortcut models are.
       once: so many layers more that hear what is to be heard alone, and so run once for all evaluations; with plain
         learnt norms.
+      patch: neighbouring frames that are one position of the stack.
+      prediction: what the last layer says: "velocity", or "x0", the data, of which the velocity follows. A narrow
+        network need not carry the noise through to say that (Li and He, 2025, arXiv:2511.13720).
     """
 
     stack: llama.Config
@@ -44,8 +48,14 @@ class Config:
     time_scale: float = 1.0
     steps: bool = False
     once: int = 0
+    patch: int = 1
+    prediction: str = "velocity"
 
     def __post_init__(self) -> None:
+        if self.patch < 1:
+            raise ConfigError(f"A position is one or more frames, not {self.patch}.")
+        if self.prediction not in ("velocity", "x0"):
+            raise ConfigError(f"A velocity network predicts 'velocity' or 'x0', not {self.prediction!r}.")
         if self.stack.norm != "adaptive" or self.stack.causal:
             raise ConfigError("A velocity network has adaptive norms and is not causal.")
 
@@ -97,8 +107,8 @@ def init(key: Array, config: Config) -> Params:
     width = config.stack.width
     params = {
         "stack": llama.init(keys[0], config.stack),
-        "in_linear": nn.Dense(width).init(keys[1], jnp.zeros((1, config.channels)))["params"],
-        "out_linear": nn.Dense(config.channels).init(keys[2], jnp.zeros((1, width)))["params"],
+        "in_linear": nn.Dense(width).init(keys[1], jnp.zeros((1, config.patch * config.channels)))["params"],
+        "out_linear": nn.Dense(config.patch * config.channels).init(keys[2], jnp.zeros((1, width)))["params"],
         "diff_step_mlp": _Perceptron(width).init(keys[3], jnp.zeros((1, width)))["params"],
         "cond_mlp": _Perceptron(width).init(keys[4], jnp.zeros((1, config.told)))["params"],
     }
@@ -125,14 +135,16 @@ def context(
     Args:
       params: of `init` or of a converted checkpoint.
       config: that they belong to.
-      told: (batch, frames, told) what is to be heard; zeros where that was dropped.
+      told: (batch, frames, told) what is to be heard; zeros where that was dropped. Of a patch the first counts.
       mask: (batch, frames), nonzero where a frame is real.
       text: (batch, words, text) prefix, where the configuration has one.
       text_mask: (batch, words), all ones where left out; zeros hide the prefix.
     """
-    frames = _perceive(params["cond_mlp"], config, told)
+    patch = config.patch
+    frames = _perceive(params["cond_mlp"], config, told[:, ::patch])
     if config.once:
-        frames = llama.apply(params["trunk"], config.trunk, frames, mask=mask)
+        frames = llama.apply(params["trunk"], config.trunk, frames, mask=None if mask is None else mask[:, ::patch])
+    frames = jnp.repeat(frames, patch, 1)[:, : told.shape[1]]
     if not config.text or text is None:
         return Context(frames, mask)
     text_mask = jnp.ones(text.shape[:2]) if text_mask is None else text_mask
@@ -174,7 +186,7 @@ def intermediates(
     *,
     hidden: bool = True,
 ) -> dict[str, Array]:
-    """Like `velocity`, but {"velocity", "time": (batch, width), "hidden": (layers, batch, frames, width)}."""
+    """Like `velocity`, but {"velocity", "time": (batch, width), "hidden": (layers, batch, positions, width)}."""
     if step is not None and not config.steps:
         raise UsageError("This network is not told step sizes; fine-tune it as a shortcut model first.")
     c = config.stack
@@ -187,16 +199,25 @@ def intermediates(
     time = embed("diff_step_mlp", t)
     if config.steps:
         time = time + embed("step_size_mlp", 0 if step is None else step)
-    frames = llama.project(params["in_linear"], x) + heard.frames
-    mask, words = heard.mask, 0
+    mask, words, patch = heard.mask, 0, config.patch
+    given = x
+    if patch > 1:
+        if mask is not None:
+            given, mask = jnp.where(mask[..., None] != 0, x, 0), mask[:, ::patch]
+        given = jnp.pad(given, ((0, 0), (0, -x.shape[1] % patch), (0, 0))).reshape(len(x), -1, patch * config.channels)
+    frames = llama.project(params["in_linear"], given) + heard.frames[:, ::patch]
     if heard.text is not None and heard.text_mask is not None:
         words = heard.text.shape[1]
         frames = jnp.concatenate([heard.text, frames], 1)
-        real = jnp.ones(x.shape[:2]) if mask is None else mask
+        real = jnp.ones(given.shape[:2]) if mask is None else mask
         mask = jnp.concatenate([heard.text_mask, real], 1)
     run = llama.intermediates if hidden else lambda *a, **b: {"out": llama.apply(*a, **b)}
     made = run(params["stack"], c, frames, mask=mask, condition=time)
     out = llama.project(params["out_linear"], made["out"][:, words:])
+    out = out.reshape(len(x), -1, config.channels)[:, : x.shape[1]]
+    if config.prediction == "x0":
+        left = jnp.maximum(1 - jnp.asarray(t, dtype), _NEAREST)
+        out = (out - x) / (left if left.ndim == 0 else left[:, None, None])
     inside = {"hidden": made["hidden"][:, :, words:]} if hidden else {}
     return {"velocity": out, "time": time, **inside}
 

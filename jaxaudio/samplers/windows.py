@@ -15,8 +15,10 @@ from jaxaudio.errors import ConfigError
 Array = jax.Array
 
 
-def starts(length: int, size: int, overlap: int) -> np.ndarray:
+def starts(length: int, size: int, overlap: int, unit: int = 1) -> np.ndarray:
     """Where windows of `size` begin that cover `length` and overlap by `overlap` or a little more.
+
+    They begin at multiples of `unit`, of which all three are whole numbers.
 
     Raises:
       ConfigError: an overlap that leaves no way to go.
@@ -24,11 +26,11 @@ def starts(length: int, size: int, overlap: int) -> np.ndarray:
     if not 0 <= overlap < size:
         raise ConfigError(f"windows of {size} cannot overlap by {overlap}: give 0 to {size - 1}.")
     count = 1 + max(0, -(-(length - size) // (size - overlap)))
-    return np.round(np.linspace(0, max(length - size, 0), count)).astype(np.int32)
+    return unit * np.round(np.linspace(0, max(length - size, 0), count) / unit).astype(np.int32)
 
 
 def windowed(
-    predict: Callable[..., Array], length: int, size: int, overlap: int, *along: Array
+    predict: Callable[..., Array], length: int, size: int, overlap: int, *along: Array, unit: int = 1
 ) -> Callable[[Array, Array], Array]:
     """Makes of a network for windows one for the whole.
 
@@ -38,13 +40,14 @@ def windowed(
       size: of a window.
       overlap: of neighbouring windows, over which one fades into the other.
       *along: (batch, length, ...) what the network is told of each window besides, as a mixture.
+      unit: see `starts`.
 
     Returns:
       predict for x (batch, length, ...); one window may cover everything.
     """
     if length <= size:
         return lambda x, t: predict(x, t, *along)
-    begins = starts(length, size, overlap)
+    begins = starts(length, size, overlap, unit)
     ramp = np.minimum(np.arange(1, size + 1), np.arange(size, 0, -1)) / (overlap + 1)
     fade = np.clip(ramp, 0, 1)
     total = np.zeros(length)

@@ -284,16 +284,15 @@ class Reconstruction(NamedTuple):
     """What training looks at.
 
     Attributes:
-      mix: (batch, time) the mixture of valid tracks, each with the items that `swaps` gives it.
-      sources: (batch, sources, time) the tracks asked for, unswapped.
+      audio: (batch, rows, time) what was asked for; by default the mixture of valid tracks, each with the items that
+        `swaps` gives it, and then the tracks, unswapped.
       codes: (batch, frames, tracks, levels).
       commitment: mean over items and their valid tracks of the sum over levels.
       codebook: the same.
       perplexity: (tracks, levels) entries in use, see `vq.perplexity`.
     """
 
-    mix: Array
-    sources: Array
+    audio: Array
     codes: Array
     commitment: Array
     codebook: Array
@@ -307,7 +306,7 @@ def reconstruct(
     valid: Array,
     *,
     swaps: Array | None = None,
-    sources: Sequence[str] | None = None,
+    rows: Array | None = None,
 ) -> Reconstruction:
     """Encodes mixtures, and decodes them and their sources, for training, with gradients through the quantisers.
 
@@ -317,20 +316,22 @@ def reconstruct(
       mixture: (batch, time).
       valid: (batch, tracks) 1 for the sources that are in an item's mixture, 0 for the others.
       swaps: (tracks, batch) permutations of the batch that make new mixtures of the sources' latents; none by default.
-      sources: the tracks to decode beside the mixture; all by default.
+      rows: (batch, rows) int, what is decoded of each item, 0 for the mixture and i + 1 for the i-th track; everything
+        by default.
     """
     p = weight_norm.fuse(params["params"])
-    sources = config.tracks if sources is None else tuple(sources)
     x = config.autoencoder.encode(p, config.waves, mixture)
     made = quantize_latents(p["quantizer"], config, x)
     parts = jnp.stack([made[t].z for t in config.tracks])  # (tracks, batch, frames, latent)
     weights = jnp.asarray(valid, x.dtype).T
     kept = parts * weights[:, :, None, None]
     mix = jnp.sum(kept if swaps is None else jax.vmap(lambda z, order: z[order])(kept, jnp.asarray(swaps)), 0)
-    wanted = jnp.stack([mix, *(parts[config.tracks.index(t)] for t in sources)], 1)
+    wanted = jnp.stack([mix, *parts], 1)
+    if rows is not None:
+        wanted = jnp.take_along_axis(wanted, rows[:, :, None, None], 1)
     # Not `decode`: the few samples that odd strides may cut off are not worth a second decoder.
     audio = config.autoencoder.decode_raw(p, config.waves, wanted.reshape(-1, *x.shape[1:]))
-    audio = audio.reshape(len(x), 1 + len(sources), -1)[..., : mixture.shape[1]]
+    audio = audio.reshape(*wanted.shape[:2], -1)[..., : mixture.shape[1]]
 
     def valid_mean(losses: list[Array]) -> Array:
         return jnp.mean(jnp.sum(jnp.stack(losses) * weights, 0) / jnp.sum(weights, 0))
@@ -338,7 +339,7 @@ def reconstruct(
     codes = jnp.stack([made[t].codes for t in config.tracks], 2)
     used = jax.vmap(jax.vmap(functools.partial(vq.perplexity, size=config.size)))(jnp.moveaxis(codes, (2, 3), (0, 1)))
     commitment, codebook = ([getattr(made[t], name) for t in config.tracks] for name in ("commitment", "codebook"))
-    return Reconstruction(audio[:, 0], audio[:, 1:], codes, valid_mean(commitment), valid_mean(codebook), used)
+    return Reconstruction(audio, codes, valid_mean(commitment), valid_mean(codebook), used)
 
 
 def normalized(params: Params) -> Params:

@@ -224,7 +224,7 @@ def predictor(
     """
     z = lookup(params, config, codes)
     towards, away = (heard(params, config, told, mask).frames for told in (z, jnp.zeros_like(z)))
-    size, overlap = (round(seconds * config.frame_rate) for seconds in (config.window, config.overlap))
+    size, overlap = config.windows
 
     def predict(x: Array, t: Array, step: Array | None = None) -> Array:
         def network(x: Array, t: Array, told: tuple[Array, Array]) -> Array:
@@ -234,7 +234,7 @@ def predictor(
             told = (towards, mask), (away, mask)
             return samplers.classifier_free(network, *told, guidance, rescale=rescale, where=mask[..., None])(x, t)
 
-        return windowed(guided, mask.shape[1], size, overlap, towards, away, mask)(x, t)
+        return windowed(guided, mask.shape[1], size, overlap, towards, away, mask, unit=config.patch)(x, t)
 
     return predict
 

@@ -30,6 +30,8 @@ class Config:
       slots: places for labels per token: text in letters can have more of them than 12.5 per second.
       once: the first layers of the decoder, that hear the tokens alone and so run once for all steps (light head).
       steps: whether the decoder is told the size of the step (shortcut model).
+      patch: frames that the decoder takes as one position; see `velocity.Config`. Inferred, as is the next.
+      prediction: what the decoder's last layer says; see `velocity.Config`.
       time_scale: of the decoder's time before its sines and cosines, inferred.
       memory: seconds that are encoded at once, in the order of what it is trained on; longer sounds are in windows.
         Inferred.
@@ -58,6 +60,8 @@ class Config:
     slots: int = 1
     once: int = 0
     steps: bool = False
+    patch: int = 1
+    prediction: str = "velocity"
     time_scale: float = 1000.0
     memory: float = 20.0
     window: float = 20.0
@@ -72,6 +76,8 @@ class Config:
             raise ConfigError(f"{self.once} of {self.decoder_layers} layers cannot run once; leave one to iterate.")
         if min(self.books, self.size, self.dim, self.stack) < 1:
             raise ConfigError("A SiTok has at least one codebook with one entry of one number, and frames per token.")
+        if self.patch < 1 or any(frames % self.patch for frames in (self.stack, *self.windows)):
+            raise ConfigError(f"Tokens, windows and their overlaps are whole patches, {self.patch} frames each.")
 
     @property
     def sample_rate(self) -> int:
@@ -82,6 +88,11 @@ class Config:
     def frame_rate(self) -> float:
         """Frames of the spectrogram per second."""
         return self.sample_rate / self.front_end.hop
+
+    @property
+    def windows(self) -> tuple[int, int]:
+        """Frames of a decoder's window, and of its overlap with the next."""
+        return round(self.window * self.frame_rate), round(self.overlap * self.frame_rate)
 
     @property
     def token_rate(self) -> float:
@@ -118,6 +129,8 @@ class Config:
             time_scale=self.time_scale,
             steps=self.steps,
             once=self.once,
+            patch=self.patch,
+            prediction=self.prediction,
         )
 
 
@@ -156,7 +169,7 @@ MINI = Config(
     variance=5.7,
     stack=8,
     width=160,
-    hidden=400,
+    hidden=336,
     heads=4,
     encoder_layers=2,
     decoder_layers=5,
@@ -166,6 +179,8 @@ MINI = Config(
     dim=16,
     labels=32,
     slots=2,
+    patch=2,
+    prediction="x0",
     memory=5.12,
     window=1.92,
     overlap=0.32,

@@ -55,6 +55,7 @@ def loss(
     decay: float = 0.99,
     revive: float = 0.1,
     crop: int | None = None,
+    times: tuple[float, float] | None = None,
     axis_name: str | None = None,
 ) -> Result:
     """The whole system: flow matching, the text, and vectors that stay by their entries, which follow them.
@@ -76,6 +77,8 @@ def loss(
         inferred.
       crop: frames that the decoder learns of each item, whole tokens, from anywhere in it; all by default. The encoder
         and the reader, which are cheaper, go through all of it.
+      times: mean and deviation of log(t / (1 - t)) where the flow is learnt, normally distributed; t uniform by
+        default. A decoder that predicts the data is published with (-0.8, 0.8), see `velocity.Config`.
       axis_name: the mapped axis under `jax.pmap`.
 
     Returns:
@@ -84,7 +87,7 @@ def loss(
     variables, batch = {"params": params, **extra}, prepared(config, batch)
     made = sitok.analysis(variables, config, batch["mel"], batch.get("frames"))
     said = _tokens_real(config, batch)
-    flow = _flow_losses(variables, config, *cropped(config, made["z"], batch, key, crop), key, drop)
+    flow = _flow_losses(variables, config, *cropped(config, made["z"], batch, key, crop), key, drop, times)
     apart = jnp.mean(jnp.square(made["continuous"] - jax.lax.stop_gradient(made["z"])), -1)
     apart = item_means(apart, said)
     metrics = {"flow_loss": jnp.mean(flow), "commitment": jnp.mean(apart)}
@@ -110,6 +113,7 @@ def decoder_loss(
     config: Config,
     drop: float = 0.1,
     crop: int | None = None,
+    times: tuple[float, float] | None = None,
 ) -> Result:
     """The decoder's flow alone, on tokens that stay what they are.
 
@@ -122,6 +126,7 @@ def decoder_loss(
       config: of the whole system.
       drop: as in `loss`.
       crop: as in `loss`.
+      times: as in `loss`.
 
     Returns:
       (loss, (metrics, extra)), a mean over items.
@@ -129,7 +134,7 @@ def decoder_loss(
     batch = prepared(config, batch)
     variables, z = _told(params, frozen, config, batch)
     z, batch = cropped(config, z, batch, key, crop)
-    value = jnp.mean(_flow_losses(variables, config, z, batch, key, drop))
+    value = jnp.mean(_flow_losses(variables, config, z, batch, key, drop, times))
     return value, ({"flow_loss": value}, extra)
 
 
@@ -157,6 +162,8 @@ def shortcut_loss(
     every: int = 4,
     guidance: float = 1.0,
     crop: int | None = None,
+    times: tuple[float, float] | None = None,
+    finest: int = FINEST,
 ) -> Result:
     """`decoder_loss`, and that one step says what two of half the size lead to (Frans et al., 2025).
 
@@ -173,6 +180,8 @@ def shortcut_loss(
       every: of so many items one learns from two steps, which cost three evaluations more; published as 4 to 8.
       guidance: of the teacher's smallest steps; larger ones learn it from those.
       crop: as in `loss`.
+      times: as in `loss`.
+      finest: the smallest steps are of 2^-finest.
 
     Returns:
       (loss, (metrics, extra)), the sum of both means.
@@ -185,14 +194,14 @@ def shortcut_loss(
     batch = prepared(config, batch)
     variables, z = _told(params, frozen, config, batch)
     z, batch = cropped(config, z, batch, key, crop)
-    flow = jnp.mean(_flow_losses(variables, config, z, batch, key, drop))
+    flow = jnp.mean(_flow_losses(variables, config, z, batch, key, drop, times))
     # Strided, so that each of the devices that share the batch has some.
     part = jax.tree.map(lambda x: x[::every], {**batch, "z": z})
     data, mask = part["mel"], sitok.real(part.get("frames"), part["mel"])
     streams = item_streams(jax.random.fold_in(key, 1), part["index"], 2)
     noise = item_normal(streams[:, 0], data)
-    t, half = self_consistency.draw_times(streams[:, 1], FINEST)
-    smallest = half <= 2.0**-FINEST
+    t, half = self_consistency.draw_times(streams[:, 1], finest)
+    smallest = half <= 2.0**-finest
     towards, away = (sitok.heard(variables, config, told, mask) for told in (part["z"], jnp.zeros_like(part["z"])))
 
     def network(x: Array, t: Array, context: Any, step: Array) -> Array:
@@ -249,13 +258,24 @@ def _tokens_real(config: Config, batch: Batch) -> Array:
     return sitok.real(batch.get("frames"), batch["mel"])[:, :: config.stack]
 
 
-def _flow_losses(variables: Params, config: Config, z: Array, batch: Batch, key: Array, drop: float) -> Array:
+def _flow_losses(
+    variables: Params,
+    config: Config,
+    z: Array,
+    batch: Batch,
+    key: Array,
+    drop: float,
+    times: tuple[float, float] | None,
+) -> Array:
     """(batch,) mean squared error of the velocity over the real frames."""
     data = batch["mel"]
     mask = sitok.real(batch.get("frames"), data)
     streams = item_streams(key, batch["index"], 3)
     noise = item_normal(streams[:, 0], data)
-    t = jax.vmap(lambda k: jax.random.uniform(k, (), data.dtype))(streams[:, 1])
+    draw = jax.random.uniform if times is None else jax.random.normal
+    t = jax.vmap(lambda k: draw(k, (), data.dtype))(streams[:, 1])
+    if times is not None:
+        t = jax.nn.sigmoid(times[0] + times[1] * t)
     z = dropped(streams[:, 2], drop, z, jnp.zeros_like(z))
     x, goal = flow_point(data, noise, t, 0.0)
     moved = sitok.velocity(variables, config, x, t, sitok.heard(variables, config, z, mask))

@@ -94,6 +94,7 @@ def sdcodec_task(
     critic: Critic | None = None,
     terms: Mapping[str, Term] | None = None,
     swap: float = 0.5,
+    decoded: int | None = None,
     adversary_start: int = 0,
 ) -> Task:
     """SD-Codec: mixtures, and every source in them by itself.
@@ -114,6 +115,8 @@ def sdcodec_task(
       critic: the discriminators; as published by default.
       terms: of the loss; as published by default, but with mel filters for the true rate.
       swap: probability that a step mixes latents of different items, so that they learn to add up.
+      decoded: how many of the mixture and its sources are made of each item, drawn anew for each step; all by default.
+        Fewer leave time for more mixtures.
       adversary_start: see `codec_losses`.
     """
     config: sdcodec.Config = experiment.model
@@ -122,21 +125,22 @@ def sdcodec_task(
     def generate(params: Any, extra: Any, batch: Batch, key: Array, frozen: Any) -> tuple[Made, Any]:
         valid = batch["valid"].astype(batch["sources"].dtype)
         sources = batch["sources"] * valid[:, :, None]
-        whether, how = jax.random.split(key)
-        rows = jnp.arange(len(sources))
-        orders = jax.vmap(lambda k: jax.random.permutation(k, len(rows)))(jax.random.split(how, tracks))
-        swaps = jnp.where(jax.random.bernoulli(whether, swap), orders, rows)
-        made = sdcodec.reconstruct({"params": params}, config, jnp.sum(sources, 1), valid, swaps=swaps)
+        whether, how, which = jax.random.split(key, 3)
+        items = jnp.arange(len(sources))
+        orders = jax.vmap(lambda k: jax.random.permutation(k, len(items)))(jax.random.split(how, tracks))
+        swaps = jnp.where(jax.random.bernoulli(whether, swap), orders, items)
+        there = jnp.pad(valid, ((0, 0), (1, 0)), constant_values=1)
+        rows = jnp.broadcast_to(jnp.arange(1 + tracks), there.shape)
+        if decoded is not None:
+            rows = jnp.argsort(-there - jax.random.uniform(which, there.shape))[:, :decoded]
+        rows = jnp.where(jnp.take_along_axis(there, rows, 1) > 0, rows, 0)
+        made = sdcodec.reconstruct({"params": params}, config, jnp.sum(sources, 1), valid, swaps=swaps, rows=rows)
         mix = sum(sources[order, i] for i, order in enumerate(swaps))
-
-        def rows_of(mix: Array, sources: Array) -> Array:
-            mix = mix[:, None, : made.mix.shape[1]]
-            chosen = jnp.where(valid[:, :, None] > 0, sources[..., : made.mix.shape[1]], mix)
-            return jnp.concatenate([mix, chosen], 1).reshape(-1, mix.shape[2])
-
+        reference = jnp.concatenate([mix[:, None], sources], 1)[..., : made.audio.shape[2]]
+        reference = jnp.take_along_axis(reference, rows[:, :, None], 1)
         return {
-            "reference": rows_of(mix, sources),
-            "estimate": rows_of(made.mix, made.sources),
+            "reference": reference.reshape(-1, reference.shape[2]),
+            "estimate": made.audio.reshape(-1, reference.shape[2]),
             "commitment": made.commitment,
             "codebook": made.codebook,
         }, extra

@@ -31,7 +31,7 @@ USUAL, SHORTCUT = Sampling(), Sampling(steps=2, solver="shortcut")
 
 
 def tokeniser_task(
-    experiment: Experiment, *, data: DataIterator, evaluation: Batch, sampling: Sampling = USUAL, **weights: Any
+    experiment: Experiment, *, data: DataIterator, evaluation: Batch, sampling: Sampling = USUAL, **options: Any
 ) -> Task:
     """Encoder, codebooks, decoder and reader together.
 
@@ -43,12 +43,12 @@ def tokeniser_task(
       data: batches as `sitok_training.loss` takes them.
       evaluation: one such batch of any length, held out.
       sampling: how its spectrograms are decoded.
-      **weights: of `sitok_training.loss`.
+      **options: of `sitok_training.loss`.
     """
     config: Config = experiment.model
 
     def loss(params: Params, extra: Params, batch: Batch, key: Array, frozen: Params, axis_name: str | None = None):
-        return sitok_training.loss(params, extra, batch, key, frozen, config=config, axis_name=axis_name, **weights)
+        return sitok_training.loss(params, extra, batch, key, frozen, config=config, axis_name=axis_name, **options)
 
     def init(key: Array) -> tuple[Params, Params]:
         made = sitok.init(key, config)
@@ -91,8 +91,7 @@ def decoder_task(
     evaluation: Batch,
     trained: Params,
     sampling: Sampling = USUAL,
-    drop: float = 0.1,
-    crop: int | None = None,
+    **options: Any,
 ) -> Task:
     """The decoder alone, on tokens that stay what they are; see `tokeniser_task`.
 
@@ -102,10 +101,9 @@ def decoder_task(
       evaluation: one such batch, held out.
       trained: variables of the whole system.
       sampling: how the evaluation decodes.
-      drop: probability that the decoder is told no tokens.
-      crop: see `sitok_training.loss`.
+      **options: of `sitok_training.decoder_loss`.
     """
-    loss = functools.partial(sitok_training.decoder_loss, config=experiment.model, drop=drop, crop=crop)
+    loss = functools.partial(sitok_training.decoder_loss, config=experiment.model, **options)
     return _refined(experiment, loss, data, evaluation, trained, sampling)
 
 
@@ -116,10 +114,7 @@ def shortcut_task(
     evaluation: Batch,
     trained: Params,
     sampling: Sampling = SHORTCUT,
-    drop: float = 0.1,
-    every: int = 4,
-    guidance: float = 1.0,
-    crop: int | None = None,
+    **options: Any,
 ) -> Task:
     """The decoder as one that is told the size of its steps, so that few of them do; see `decoder_task`.
 
@@ -129,15 +124,10 @@ def shortcut_task(
       evaluation: see `decoder_task`.
       trained: variables of the whole system.
       sampling: how the evaluation decodes.
-      drop: see `decoder_task`.
-      every: see `sitok_training.shortcut_loss`.
-      guidance: see `sitok_training.shortcut_loss`.
-      crop: see `sitok_training.loss`.
+      **options: of `sitok_training.shortcut_loss`.
     """
     told, config = sitok_training.with_steps(trained, experiment.model, jax.random.key(experiment.seed))
-    loss = functools.partial(
-        sitok_training.shortcut_loss, config=config, drop=drop, every=every, guidance=guidance, crop=crop
-    )
+    loss = functools.partial(sitok_training.shortcut_loss, config=config, **options)
     return _refined(dataclasses.replace(experiment, model=config), loss, data, evaluation, told, sampling)
 
 

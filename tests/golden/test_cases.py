@@ -19,19 +19,40 @@ ROUNDED = {
     "flowsep_bigvgan": {"wav": 2.5e-4, "conv_post": 2.5e-4},
     "taae_small_dilated": dict.fromkeys(("pre_bottleneck", "recon", "pre_bottleneck_nowin", "recon_nowin"), 1e-3),
     "msstft_taae_like_pow": {"s2_logit": 2e-4},
+    "audioldm_vae_train_loss": dict.fromkeys(
+        (
+            "disc_grad/loss.discriminator.main.0.weight",
+            "disc_grad/loss.discriminator.main.0.bias",
+            "disc_grad/loss.discriminator.main.3.weight",
+            "disc_grad/loss.discriminator.main.5.weight",
+            "disc_grad/loss.discriminator.main.9.bias",
+            "after/ae_grad/encoder.conv_in.weight",
+            "after/ae_grad/encoder.down.1.block.0.norm1.weight",
+            "after/ae_grad/encoder.mid.attn_1.q.weight",
+            "after/ae_grad/quant_conv.weight",
+            "after/ae_grad/quant_conv.bias",
+            "after/ae_grad/post_quant_conv.weight",
+            "after/ae_grad/decoder.mid.block_1.conv1.weight",
+            "after/ae_grad/decoder.up.0.block.2.conv2.weight",
+            "after/ae_grad/decoder.conv_out.weight",
+            "after/ae_grad/decoder.conv_out.bias",
+            "after/ae_grad_norms",
+        ),
+        2e-2,
+    ),
     "taae_train_step": {
-        "g_grad_norms": 2.5e-2,
-        "g_grad:encoder.layers.0.weight_v": 2.5e-2,
-        "g_grad:encoder.layers.1.layers.2.1.self_attn.to_qkv.weight": 2.5e-2,
-        "g_grad:encoder.layers.2.layers.1.weight_g": 2.5e-2,
-        "g_grad:encoder.layers.2.layers.2.1.ff.ff.0.proj.weight": 2.5e-2,
-        "g_grad:encoder.layers.2.layers.2.1.self_attn_scale.scale": 2.5e-2,
-        "g_grad:encoder.layers.2.layers.2.1.self_attn.q_norm.weight": 2.5e-2,
-        "g_grad:decoder.layers.0.weight_v": 2.5e-2,
-        "g_grad:decoder.layers.1.layers.0.1.pre_norm.gamma": 2.5e-2,
-        "g_grad:decoder.layers.1.layers.1.alpha": 2.5e-2,
-        "d_grad:discriminator.discriminators.discriminators.0.convs.0.conv.weight_v": 3e-4,
-        "ctc_only_grad:encoder.layers.4.weight_v": 3e-4,
+        "g_grad_norms": 5e-2,
+        "g_grad:encoder.layers.0.weight_v": 5e-2,
+        "g_grad:encoder.layers.1.layers.2.1.self_attn.to_qkv.weight": 5e-2,
+        "g_grad:encoder.layers.2.layers.1.weight_g": 5e-2,
+        "g_grad:encoder.layers.2.layers.2.1.ff.ff.0.proj.weight": 5e-2,
+        "g_grad:encoder.layers.2.layers.2.1.self_attn_scale.scale": 5e-2,
+        "g_grad:encoder.layers.2.layers.2.1.self_attn.q_norm.weight": 5e-2,
+        "g_grad:decoder.layers.0.weight_v": 5e-2,
+        "g_grad:decoder.layers.1.layers.0.1.pre_norm.gamma": 5e-2,
+        "g_grad:decoder.layers.1.layers.1.alpha": 5e-2,
+        "d_grad:discriminator.discriminators.discriminators.0.convs.0.conv.weight_v": 1e-3,
+        "ctc_only_grad:encoder.layers.4.weight_v": 1e-3,
     },
     "dac_train_step": {
         "g_grad:encoder.block.0.weight_v": 0.2,
@@ -63,9 +84,14 @@ others), and the encoder's by 3e-2; the stored is 4e-2, and at one snake 1e-1, f
 the decoder's gradients to 7e-5, and `dac_small`, without that loss, to 2e-6 all the way. The norms of the
 discriminators' largest tensors, a million numbers each, are summed in float32 there: 2e-4 from our float64.
 
-The gradients of its training step pass through logarithms of magnitudes near zero and through signs of differences.
-Ours in float64 is 0.7e-2 to 1.4e-2 from the generator's stored ones, 1.2e-4 and 2e-5 from the other two; ours in
-float32 is nearer to it, 0.3e-2 to 0.7e-2, 1.6e-5 and 1.5e-4. The losses themselves agree to 7e-7.
+The gradients of the transformer autoencoder's training step pass through logarithms of magnitudes near zero and through
+signs of differences. Ours in float64 is 0.7e-2 to 1.4e-2 from the generator's stored ones, 1.2e-4 and 2e-5 from the
+other two. Ours in float32 depends on what the processor fuses: up to 0.7e-2 with AVX2, 0.6e-2 with AVX, 2.7e-2 with
+SSE 4.2; the discriminator's 4.9e-4, 3.6e-4 and 1.8e-4, the last 1.4e-4. The losses themselves agree to 7e-7.
+
+A leaky ReLU of AudioLDM's discriminator is so near zero that with AVX2 it comes out on the other side: 1e-3 to 7e-3 in
+the gradients through it, which agree to 8e-6 with AVX and SSE 4.2. In float64 all tensors of this case agree to 1e-4
+(`python -m tests.parity tests/golden/audioldm_vae_train_loss --double`).
 
 Discriminators of spectra to the power 1/2 magnify the rounding of weak bins. The stored scores of the transform of 320
 samples are 9.7e-5 from ours in float64, and ours in float32 6.6e-5, so 1.1e-4 from the stored.

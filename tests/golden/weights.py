@@ -6,6 +6,7 @@ The recorded outputs were computed on exactly these values, so the recipe must n
 import zlib
 from collections.abc import Mapping
 
+import jax
 import numpy as np
 
 _SCALES = {"weight", "gamma", "scale", "g", "weight_g", "alpha"}
@@ -32,7 +33,8 @@ def fill(key: str, shape: tuple[int, ...], gain: float = 1.0) -> np.ndarray:
 def state_dict_of(keys: Mapping[str, tuple[int, ...]], case: Mapping) -> dict[str, np.ndarray]:
     """The filled state dict of a golden case, without the keys that the original module computes by itself.
 
-    `gain_overrides` is a map or a list of (substring, gain); the last one that occurs in a key wins.
+    `gain_overrides` is a map or a list of (substring, gain); the last one that occurs in a key wins. Inside
+    `double_precision` the same numbers are float64.
     """
     overrides = case.get("gain_overrides") or {}
     overrides = list(overrides.items() if isinstance(overrides, Mapping) else overrides)
@@ -41,4 +43,10 @@ def state_dict_of(keys: Mapping[str, tuple[int, ...]], case: Mapping) -> dict[st
     def gain(key: str) -> float:
         return next((g for part, g in reversed(overrides) if part in key), case.get("gain") or 1.0)
 
-    return {key: fill(key, shape, gain(key)) for key, shape in keys.items() if key not in left_out}
+    return widened({key: fill(key, shape, gain(key)) for key, shape in keys.items() if key not in left_out})
+
+
+def widened(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same, as float64 where jax has 64-bit arrays."""
+    widest = jax.dtypes.canonicalize_dtype(np.float64)
+    return {name: x.astype(widest) if x.dtype == np.float32 else x for name, x in arrays.items()}

@@ -115,8 +115,11 @@ def test_training_leaves_absent_sources_out_and_swaps_the_others():
     z = np.asarray(sdcodec.latents(PARAMS, SMALL, codes)) * np.asarray(valid)[:, None, :, None]
     mix = z[np.asarray(swaps[0]), :, 0] + z[:, :, 1]
     expected = wave_autoencoder.decode_raw(PARAMS["params"], SMALL.waves, jnp.asarray(mix))[:, :900]
-    np.testing.assert_allclose(made.mix, expected, atol=1e-4)
-    np.testing.assert_allclose(made.sources, decode(PARAMS, codes, SMALL.tracks), atol=1e-4)
+    np.testing.assert_allclose(made.audio[:, 0], expected, atol=1e-4)
+    np.testing.assert_allclose(made.audio[:, 1:], decode(PARAMS, codes, SMALL.tracks), atol=1e-4)
+    rows = jnp.array([[2], [0], [1]])
+    one = jax.jit(lambda p: sdcodec.reconstruct(p, SMALL, AUDIO, valid, swaps=swaps, rows=rows).audio)(PARAMS)
+    np.testing.assert_allclose(one[:, 0], made.audio[np.arange(3), rows[:, 0]], atol=1e-5)
     losses = jax.jit(lambda p: sdcodec.quantize(p, SMALL, AUDIO))(PARAMS)
     voice, rest = (np.asarray(losses[t].commitment) for t in SMALL.tracks)
     np.testing.assert_allclose(made.commitment, (voice[0] + (voice[1] + rest[1]) / 2 + rest[2]) / 3, rtol=1e-4)

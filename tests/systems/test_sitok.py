@@ -32,7 +32,10 @@ CONFIG = dataclasses.replace(
     size=64,
     dim=4,
     labels=6,
+    patch=1,
+    prediction="velocity",
 )
+PATCHED = dataclasses.replace(CONFIG, patch=2, prediction="x0", once=1)
 BOOKS = dataclasses.replace(CONFIG, books=3, size=16)
 LIGHT = dataclasses.replace(CONFIG, once=1)
 KEY = jax.random.key(0)
@@ -99,7 +102,7 @@ def test_the_spectrogram_has_a_frame_per_hop_and_comes_back():
     np.testing.assert_allclose(heard({"vocoder": weights}, config, mel), expected, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("config", [CONFIG, BOOKS, LIGHT], ids=["plain", "books", "light"])
+@pytest.mark.parametrize("config", [CONFIG, BOOKS, LIGHT, PATCHED], ids=["plain", "books", "light", "patched"])
 def test_a_batch_of_unequal_lengths_is_its_items_one_by_one(config):
     params = params_of(config)
     codes = ENCODE(params, config, MEL, FRAMES)
@@ -172,29 +175,61 @@ def test_a_velocity_that_is_known_leads_where_it_must():
         sitok.decode(params, CONFIG, codes)
 
 
-def test_windows_agree_with_one_where_the_decoder_sees_no_neighbours():
+def test_a_decoder_that_predicts_the_data_arrives_there():
+    """In a patch the last layer says the first frame, then the second."""
+    params = params_of(PATCHED)
+    out = {"kernel": jnp.zeros((24, 24)), "bias": jnp.arange(24.0)}
+    decoder = {**params["params"]["decoder"], "out_linear": out}
+    params = {**params, "params": {**params["params"], "decoder": decoder}}
+    noise, codes = draw(1, 8, 12), jnp.zeros((1, 2), jnp.int32)
+    made = DECODE(params, PATCHED, codes, sampling=sitok.Sampling(steps=3), noise=noise)
+    np.testing.assert_allclose(made, np.tile(np.arange(24.0).reshape(2, 12), (4, 1))[None], atol=1e-4)
+    context = sitok.heard(params, PATCHED, jnp.zeros((1, 2, 4)), jnp.ones((1, 7)))
+    for t, left in ((0.0, 1.0), (0.75, 0.25), (1.0, 0.05)):  # at the end it is kept from infinity
+        moved = VELOCITY(params, PATCHED, noise[:, :7], jnp.asarray([t]), context)
+        np.testing.assert_allclose(moved, (made - noise)[:, :7] / left, rtol=1e-4, atol=1e-4)
+
+
+def test_frames_of_a_patch_that_are_not_real_do_not_matter():
+    params = params_of(PATCHED)
+    x, mask = draw(2, 9, 12, seed=6), sitok.real(jnp.asarray([9, 5]), MEL[:2, :9])
+    z = ANALYSIS(params, PATCHED, MEL[:2, :9])["z"]
+
+    def moved(x, mask, z):
+        return VELOCITY(params, PATCHED, x, jnp.asarray([0.3] * len(x)), sitok.heard(params, PATCHED, z, mask))
+
+    whole = moved(x, mask, z)
+    np.testing.assert_allclose(moved(x.at[1, 5:].set(9.0), mask, z)[:, :5], whole[:, :5], atol=1e-6)
+    np.testing.assert_allclose(moved(x[1:, :5], mask[1:, :5], z[1:]), whole[1:, :5], atol=1e-5)
+
+
+@pytest.mark.parametrize("config", [CONFIG, dataclasses.replace(PATCHED, once=0)], ids=["plain", "patched"])
+def test_windows_agree_with_one_where_the_decoder_sees_no_neighbours(config):
     """Without attention a frame depends on itself alone, so that windows must not show."""
-    params = params_of(CONFIG)
+    params = params_of(config)
     stack = params["params"]["decoder"]["stack"]
     attention = jax.tree.map(jnp.zeros_like, stack["layers"]["self_attn"])
     stack = {**stack, "layers": {**stack["layers"], "self_attn": attention}}
     params = {**params, "params": {**params["params"], "decoder": {**params["params"]["decoder"], "stack": stack}}}
     codes = jnp.asarray(np.random.default_rng(0).integers(0, 64, (2, 9)))
-    short = dataclasses.replace(CONFIG, window=0.32, overlap=0.1)
+    short = dataclasses.replace(config, window=0.32, overlap=0.08)
     # Guidance is rescaled by the spread within a window, so there is none here.
     plain = sitok.Sampling(steps=2, guidance=2.0)
-    whole, cut = (DECODE(params, c, codes, KEY, sampling=plain) for c in (CONFIG, short))
+    whole, cut = (DECODE(params, c, codes, KEY, sampling=plain) for c in (config, short))
     np.testing.assert_allclose(cut, whole, atol=1e-4)
 
 
-def test_the_loss_is_what_it_says():
+@pytest.mark.parametrize("times", [None, (-0.8, 0.5)])
+def test_the_loss_is_what_it_says(times):
     config = dataclasses.replace(CONFIG, slots=2)
-    loss, params, extra = parts(config, drop=0.0)
+    loss, params, extra = parts(config, drop=0.0, times=times)
     value, (metrics, _) = loss(params, extra, BATCH, KEY)
     variables = {"params": params, **extra}
     made = ANALYSIS(variables, config, MEL, FRAMES)
     streams = item_streams(KEY, BATCH["index"], 3)
     noise, t = item_normal(streams[:, 0], MEL), jax.vmap(jax.random.uniform)(streams[:, 1])
+    if times:
+        t = jax.nn.sigmoid(-0.8 + 0.5 * jax.vmap(jax.random.normal)(streams[:, 1]))
     x, goal = flow_point(MEL, noise, t, 0.0)
     mask = sitok.real(FRAMES, MEL)
     moved = VELOCITY(variables, config, x, t, sitok.heard(variables, config, made["z"], mask))
@@ -321,3 +356,7 @@ def test_what_cannot_be():
         dataclasses.replace(CONFIG, once=2)
     with pytest.raises(ConfigError, match="at least one codebook"):
         dataclasses.replace(CONFIG, books=0)
+    with pytest.raises(ConfigError, match="whole patches, 3 frames"):
+        dataclasses.replace(CONFIG, patch=3)
+    with pytest.raises(ConfigError, match="not 'epsilon'"):
+        _ = dataclasses.replace(CONFIG, prediction="epsilon").decoder

@@ -140,21 +140,21 @@ def sdcodec_train_step(case: Mapping, keys: Mapping, inputs: Arrays) -> dict[str
     ]
     assert sorted(valid) == sorted(t for t, on in zip(config.tracks, inputs["valid_mask"], strict=True) if on)
     mixture = jnp.asarray(inputs["mix"][:, 0])
-    rows = jnp.arange(len(mixture))
-    swaps = jnp.stack([inputs[f"shuffle_{t}"] if inputs["random_swap"] else rows for t in config.tracks])
+    items = jnp.arange(len(mixture))
+    swaps = jnp.stack([inputs[f"shuffle_{t}"] if inputs["random_swap"] else items for t in config.tracks])
     mix = sum(sources[t][swaps[config.tracks.index(t)]] for t in valid)
     reference = jnp.stack([mix, *(sources[t] for t in valid)], 1)
     present = jnp.tile(jnp.asarray(inputs["valid_mask"], jnp.float32), (len(mixture), 1))
 
+    rows = jnp.tile(jnp.array([0, *(1 + config.tracks.index(t) for t in valid)]), (len(mixture), 1))
     batch = {"mixture": mixture, "present": present, "swaps": swaps, "reference": reference}
 
     def generate(params: Any, batch: Any) -> Any:
         mixture, present, swaps, reference = (batch[name] for name in ("mixture", "present", "swaps", "reference"))
-        made = sdcodec.reconstruct(params, config, mixture, present, swaps=swaps, sources=valid)
-        estimate = jnp.concatenate([made.mix[:, None], made.sources], 1)
+        made = sdcodec.reconstruct(params, config, mixture, present, swaps=swaps, rows=rows)
         losses = {"commitment": made.commitment, "codebook": made.codebook}
-        flat = {name: x.reshape(-1, x.shape[2]) for name, x in (("reference", reference), ("estimate", estimate))}
-        return {**flat, **losses}, (estimate, made.codes, made.perplexity)
+        flat = {name: x.reshape(-1, x.shape[2]) for name, x in (("reference", reference), ("estimate", made.audio))}
+        return {**flat, **losses}, (made.audio, made.codes, made.perplexity)
 
     rules = weight_norm.split_rules(sdcodec.WEIGHTS)
     clip = (case["config"]["clip"],) * 2

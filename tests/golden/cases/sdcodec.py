@@ -96,20 +96,21 @@ def _forward(config: sdcodec.Config, state: Mapping, keys: Mapping, inputs: Arra
     mixture, valid = jnp.asarray(inputs["fw_mix"][:, 0]), ("sfx", "speech")  # stated in words only
     present = jnp.tile(jnp.array([float(t in valid) for t in config.tracks]), (len(mixture), 1))
 
+    rows = jnp.tile(jnp.array([0, *(1 + config.tracks.index(t) for t in valid)]), (len(mixture), 1))
+
     @jax.jit
     @functools.partial(jax.value_and_grad, has_aux=True)
     def run(params: Any, mixture: jax.Array, swaps: jax.Array) -> Any:
-        made = sdcodec.reconstruct(params, config, mixture, present, swaps=swaps, sources=valid)
-        recon = jnp.concatenate([made.mix[:, None], made.sources], 1)
-        return 10 * jnp.mean(jnp.square(recon)) + 0.25 * made.commitment + made.codebook, (recon, made)
+        made = sdcodec.reconstruct(params, config, mixture, present, swaps=swaps, rows=rows)
+        return 10 * jnp.mean(jnp.square(made.audio)) + 0.25 * made.commitment + made.codebook, made
 
     out: dict[str, Any] = {}
     for start in (f"fw_swap{swap}_train{train}_" for swap in (0, 1) for train in (0, 1)):
         order = _orders(params, config, mixture, valid, inputs[f"{start}recon"][:, 0, 0])
-        (loss, (recon, made)), slopes = run(params, mixture, order)
+        (loss, made), slopes = run(params, mixture, order)
         grads = to_torch(slopes, rules, keys)
         out |= {
-            f"{start}recon": recon[:, :, None],
+            f"{start}recon": made.audio[:, :, None],
             f"{start}commit": made.commitment,
             f"{start}codebook": made.codebook,
             f"{start}ppl_speech": made.perplexity[config.tracks.index("speech")],
