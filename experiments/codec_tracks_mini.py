@@ -48,6 +48,7 @@ def build(experiment: Experiment) -> Task:
         seconds=data.seconds,
         counts=(0.4, 0.6),
         speed=(0.85, 1.2),
+        steady=0.5,
         place="repeat",
         balance=True,
         seed=experiment.seed,

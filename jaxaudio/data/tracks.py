@@ -4,6 +4,7 @@ As of `pipeline`, batch k is a pure function of (clips, config, k), and an itera
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -33,6 +34,8 @@ class TrackConfig:
       mix_level: LUFS of the mixtures.
       spread: every level is drawn from so many LU below it to so many above.
       speed: range of a random factor on speed and pitch; (1, 1) for none.
+      steady: share of the sounds that are left as they are, whatever `speed`. Resampling leaves traces near the highest
+        frequencies, and a model that knows nothing else takes them for granted.
       place: where sounds shorter than a mixture go, see `mixing.cut`.
       balance: pick a class of a track evenly, which is a clip's first label, and then one of its clips.
       seed: of everything random.
@@ -47,6 +50,7 @@ class TrackConfig:
     mix_level: float = -27.0
     spread: float = 2.0
     speed: tuple[float, float] = (1.0, 1.0)
+    steady: float = 0.0
     place: mixing.Place = "random"
     balance: bool = False
     seed: int = 0
@@ -56,6 +60,8 @@ class TrackConfig:
     def __post_init__(self) -> None:
         if self.batch < 1 or self.length < 1 or self.seed < 0 or self.buffer < 1:
             raise ConfigError("mixtures of tracks need batch >= 1, seconds > 0, seed >= 0 and buffer >= 1.")
+        if not 0 <= self.steady <= 1:
+            raise ConfigError(f"a share of sounds is 0 to 1, not {self.steady}.")
         if not self.counts or min(self.counts) < 0 or not self.counts[0]:
             raise ConfigError(f"counts are how likely 1, 2, ... sources are, the first above 0, not {self.counts}.")
 
@@ -136,9 +142,12 @@ class TrackPipeline:
         config = self.config
         own = members[int(rng.integers(len(members)))] if len(members) > 1 else members[0]
         audio = clips[own[int(rng.integers(len(own)))]].audio
-        if config.speed != (1.0, 1.0):
-            audio = mixing.resample(audio, config.sample_rate, round(config.sample_rate / rng.uniform(*config.speed)))
-        return mixing.cut(audio, config.length, rng, config.place).astype(np.float32)
+        speed = rng.uniform(*config.speed)
+        if config.speed == (1.0, 1.0) or rng.random() < config.steady:
+            return mixing.cut(audio, config.length, rng, config.place).astype(np.float32)
+        rate = round(config.sample_rate / speed)
+        part = mixing.cut(audio, math.ceil(config.length * config.sample_rate / rate), rng, config.place)
+        return mixing.resample(part, config.sample_rate, rate)[: config.length].astype(np.float32)
 
 
 def _members(clips: Clips) -> list[list[int]]:

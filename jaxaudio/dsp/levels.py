@@ -9,11 +9,12 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxaudio.precision import wide
+
 
 def as_float(x: ArrayLike) -> Array:
     """The array in float32, or in its own type when that is wider; integers are not rescaled."""
-    x = jnp.asarray(x)
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return wide(jnp.asarray(x))
 
 
 def safe_sqrt(x: Array) -> Array:

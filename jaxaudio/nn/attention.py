@@ -4,6 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxaudio.precision import wide
+
 
 def padding_bias(mask: jax.Array, dtype=jnp.float32) -> jax.Array:
     """Additive attention bias that hides padded keys.
@@ -34,7 +36,7 @@ def attention_weights(
       (batch, heads, queries, keys), each row summing to 1.
     """
     logits = jnp.einsum("bqhd,bkhd->bhqk", query, key) * (query.shape[-1] ** -0.5 if scale is None else scale)
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    logits = wide(logits)
     return jax.nn.softmax(logits if bias is None else logits + bias.astype(logits.dtype))
 
 
@@ -89,7 +91,7 @@ def attend(
             key, value = (jax.lax.dynamic_slice_in_dim(x, first, span) for x in (key, value))
             hidden = None if hidden is None else jax.lax.dynamic_slice_in_dim(hidden, first, span, -1)
         logits = query @ key.T
-        logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+        logits = wide(logits)
         logits = logits if hidden is None else logits + hidden
         if reach != (None, None):
             logits = jnp.where(_within(begin, rows, first, span, reach), logits, jnp.finfo(logits.dtype).min)

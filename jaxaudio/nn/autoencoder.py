@@ -18,6 +18,7 @@ from jaxaudio.errors import UsageError
 from jaxaudio.nn.attention import attend
 from jaxaudio.nn.conv import Conv3x3, Pointwise
 from jaxaudio.nn.resnet import Downsample, GroupNorm, ResnetBlock, Upsample
+from jaxaudio.precision import computed, wide
 
 _LOGVAR_RANGE = (-30.0, 20.0)
 
@@ -140,23 +141,15 @@ class _Autoencoder(nn.Module):
         self.quant_conv, self.post_quant_conv = Pointwise(2 * c.latent), Pointwise(c.latent)
 
     def encode(self, mel: Array) -> dict[str, Array]:
-        made = self.encoder(_computed(mel, self.config))
-        return {**made, "moments": _wide(self.quant_conv(made["out"]))}
+        made = self.encoder(computed(mel, self.config.dtype))
+        return {**made, "moments": wide(self.quant_conv(made["out"]))}
 
     def decode(self, z: Array) -> dict[str, Array]:
-        made = self.decoder(self.post_quant_conv(_computed(z, self.config)))
-        return {**made, "mel": _wide(made["out"])}
+        made = self.decoder(self.post_quant_conv(computed(z, self.config.dtype)))
+        return {**made, "mel": wide(made["out"])}
 
     def both(self, mel: Array) -> Array:
         return self.decode(self.encode(mel)["moments"][..., : self.config.latent])["mel"]
-
-
-def _computed(x: Array, config: Config) -> Array:
-    return x.astype(config.dtype) if config.dtype != "float32" else x  # float64 stays what it is
-
-
-def _wide(x: Array) -> Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def init(key: Array, config: Config) -> Any:

@@ -10,6 +10,7 @@ from jaxaudio.convert.rules import Rule, conv_transpose1d
 from jaxaudio.nn.conv1d import Conv1d, Transpose1d
 from jaxaudio.nn.hifigan import Config, ResBlock, conv_rules, mean_of
 from jaxaudio.nn.snake import SmoothSnake
+from jaxaudio.precision import wide
 
 FLOWSEP = Config(channels=512)
 """The 16 kHz vocoder of FlowSep: 64 bands, 160 samples per frame."""
@@ -38,7 +39,7 @@ class _Generator(nn.Module):
             x = made[f"stage_{i}"] = mean_of(blocks, x)
         x = Conv1d(1, 7, name="conv_post")(SmoothSnake(name="activation_post")(x))
         made["conv_post"] = x
-        made["waveform"] = jnp.tanh(x[..., 0].astype(jnp.promote_types(x.dtype, jnp.float32)))
+        made["waveform"] = jnp.tanh(wide(x[..., 0]))
         return made
 
 

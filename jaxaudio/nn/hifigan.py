@@ -13,6 +13,7 @@ from jax import Array
 from jaxaudio.convert.rules import Rule, conv1d, conv_transpose1d
 from jaxaudio.nn.conv1d import Conv1d, Transpose1d
 from jaxaudio.nn.winograd import after
+from jaxaudio.precision import wide
 
 _SLOPE, _LAST_SLOPE = 0.1, 0.01  # of the leaky ReLUs; the last one has torch's default
 
@@ -123,7 +124,7 @@ class _Generator(nn.Module):
             x = made[f"stage_{i}"] = mean_of(blocks, x)
         x = Conv1d(1, 7, name="conv_post")(nn.leaky_relu(x, _LAST_SLOPE))
         made["conv_post"] = x
-        made["waveform"] = jnp.tanh(x[..., 0].astype(jnp.promote_types(x.dtype, jnp.float32)))
+        made["waveform"] = jnp.tanh(wide(x[..., 0]))
         return made
 
 

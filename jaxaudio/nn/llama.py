@@ -17,6 +17,7 @@ from jaxaudio.convert.rules import Rule, linear, prefixed
 from jaxaudio.errors import ConfigError, UsageError
 from jaxaudio.nn import rotary
 from jaxaudio.nn.attention import attend, padding_bias
+from jaxaudio.precision import wide
 
 Params = Any
 
@@ -96,15 +97,15 @@ class RMSNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Array, condition: Array | None = None) -> Array:
         """(batch, time, channels), and (batch, width) for an adaptive norm -> the same."""
-        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        wide = wide * jax.lax.rsqrt(jnp.mean(jnp.square(wide), -1, keepdims=True) + self.epsilon)
+        y = wide(x)
+        y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), -1, keepdims=True) + self.epsilon)
         if self.kind == "adaptive":
             zeros, ones = nn.initializers.zeros, nn.initializers.ones
             scale = nn.Dense(x.shape[-1], kernel_init=zeros, bias_init=ones, name="to_weight")(condition)
-            wide = wide * scale[:, None].astype(wide.dtype)
+            y = y * scale[:, None].astype(y.dtype)
         elif self.kind == "scale":
-            wide = wide * self.param("scale", nn.initializers.ones, x.shape[-1:])
-        return wide.astype(x.dtype)
+            y = y * self.param("scale", nn.initializers.ones, x.shape[-1:])
+        return y.astype(x.dtype)
 
 
 class _Attention(nn.Module):
@@ -292,7 +293,7 @@ def _run(
 
 def project(params: Params, x: Array) -> Array:
     """The linear map of {"kernel", "bias"}, in float32 at least: what stands before and after stacks."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32)) @ params["kernel"] + params["bias"]
+    return wide(x) @ params["kernel"] + params["bias"]
 
 
 def weights(prefix: str = "", path: str = "") -> tuple[Rule, ...]:

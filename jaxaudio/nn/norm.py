@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxaudio.nn.direct import shares
+from jaxaudio.precision import wide
 
 
 class BatchNorm(nn.Module):
@@ -64,7 +65,7 @@ class BatchNorm(nn.Module):
 
     def _moments(self, x: Array) -> tuple[Array, Array]:
         axes = tuple(range(x.ndim - 1))
-        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        x = wide(x)
         mean = jnp.mean(x, axes)
         if self.axis_name:
             mean = jax.lax.pmean(mean, self.axis_name)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxaudio.nn.conv import Conv3x3, Pointwise
+from jaxaudio.precision import wide
 
 
 class GroupNorm(nn.Module):
@@ -28,10 +29,10 @@ class GroupNorm(nn.Module):
         weight = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
         flat = x.reshape(x.shape[0], -1, channels)
-        wide = flat.astype(jnp.promote_types(x.dtype, jnp.float32))
-        mean = self._group_mean(wide)
+        y = wide(flat)
+        mean = self._group_mean(y)
         # Two passes: E[x^2] - E[x]^2 loses the digits that parity asks for.
-        var = self._group_mean(jnp.square(wide - mean[:, None]))
+        var = self._group_mean(jnp.square(y - mean[:, None]))
         scale = weight * jax.lax.rsqrt(var + self.epsilon)
         shift = bias - mean * scale
         return (flat * scale[:, None].astype(x.dtype) + shift[:, None].astype(x.dtype)).reshape(x.shape)

@@ -19,10 +19,13 @@ from jaxaudio.nn import vocos
 from jaxaudio.nn.conv1d import Conv1d
 from jaxaudio.nn.masked import kept
 from jaxaudio.nn.receptive import Layer
+from jaxaudio.precision import computed, wide
 
 _WIDTH = 7  # taps of a block
-_FLOOR = 1e-5  # on magnitudes, under the logarithm
-_LEVEL, _SPREAD = -5.0, 3.0  # of their logarithms in sound at usual levels
+# On magnitudes, under the logarithm: as noise 84 dB below full scale has them. What is weaker tells what was done to
+# the files, and an encoder that hears it takes that for granted.
+_FLOOR = 1e-3
+_LEVEL, _SPREAD = -3.0, 2.5  # of their logarithms in sound at usual levels
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,11 +77,11 @@ class _Encoder(nn.Module):
     @nn.compact
     def __call__(self, x: Array, real: Array | None = None) -> Array:
         c = self.config
-        x = Conv1d(c.width, 3, name="embed")(kept(_computed(x, c), real))
+        x = Conv1d(c.width, 3, name="embed")(kept(computed(x, c.dtype), real))
         x = vocos.Norm(name="norm")(x)
         x = _stack(c, c.encoder_layers, x, real)
         x = x.reshape(x.shape[0], -1, c.stride * c.width)
-        return _wide(nn.Dense(c.latent, dtype=x.dtype, name="out")(x))
+        return wide(nn.Dense(c.latent, dtype=x.dtype, name="out")(x))
 
 
 class _Decoder(nn.Module):
@@ -87,25 +90,17 @@ class _Decoder(nn.Module):
     @nn.compact
     def __call__(self, z: Array, real: Array | None = None) -> Array:
         c = self.config
-        x = nn.Dense(c.stride * c.width, dtype=_computed(z, c).dtype, name="in")(_computed(z, c))
+        x = nn.Dense(c.stride * c.width, dtype=computed(z, c.dtype).dtype, name="in")(computed(z, c.dtype))
         x = x.reshape(x.shape[0], -1, c.width)
         x = _stack(c, c.decoder_layers, x, real)
         out = nn.Dense(c.n_fft + 2, dtype=x.dtype, name="out")(x)
-        return vocos.spoken(_wide(out), c.step, frames=real)
+        return vocos.spoken(wide(out), c.step, frames=real)
 
 
 def _stack(config: Config, layers: int, x: Array, real: Array | None) -> Array:
     for i in range(layers):
         x = vocos.ConvNeXtBlock(config.blocks(layers), name=f"convnext_{i}")(x, real=real)
     return vocos.Norm(name="final_layer_norm")(x)
-
-
-def _computed(x: Array, config: Config) -> Array:
-    return x.astype(config.dtype) if config.dtype != "float32" else x  # float64 stays what it is
-
-
-def _wide(x: Array) -> Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def init(key: Array, config: Config) -> dict[str, Any]:

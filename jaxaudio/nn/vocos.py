@@ -16,6 +16,7 @@ from jaxaudio.dsp.stft import istft
 from jaxaudio.errors import ConfigError
 from jaxaudio.nn.conv1d import Conv1d
 from jaxaudio.nn.masked import kept
+from jaxaudio.precision import wide
 
 _WIDTH = 7  # taps of the convolutions
 _LOUDEST = 1e2  # magnitudes are clipped there
@@ -88,10 +89,10 @@ class Norm(nn.Module):
         shift = self.param("bias", nn.initializers.zeros, shape)
         if self.embeddings:
             scale, shift = (table[condition][:, None] for table in (scale, shift))
-        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        wide = wide - jnp.mean(wide, -1, keepdims=True)
-        wide = wide / jnp.sqrt(jnp.mean(jnp.square(wide), -1, keepdims=True) + 1e-6)
-        return (wide * scale + shift).astype(x.dtype)
+        y = wide(x)
+        y = y - jnp.mean(y, -1, keepdims=True)
+        y = y / jnp.sqrt(jnp.mean(jnp.square(y), -1, keepdims=True) + 1e-6)
+        return (y * scale + shift).astype(x.dtype)
 
 
 class Depthwise(nn.Module):
@@ -145,7 +146,7 @@ class _Generator(nn.Module):
             x = ConvNeXtBlock(c, name=f"convnext_{i}")(x, condition)
         backbone = Norm(name="final_layer_norm")(x)
         out = nn.Dense(c.n_fft + 2, dtype=x.dtype, name="out")(backbone)
-        out = out.astype(jnp.promote_types(x.dtype, jnp.float32))
+        out = wide(out)
         return {"backbone": backbone, "out": out, "waveform": spoken(out, c.hop, c.padding)}
 
 

@@ -20,6 +20,7 @@ from jaxaudio.nn.conv1d import Conv1d, Strided1d, Transpose1d
 from jaxaudio.nn.masked import kept
 from jaxaudio.nn.receptive import Layer, context_of_samples
 from jaxaudio.nn.snake import Snake
+from jaxaudio.precision import computed, wide
 
 _DILATIONS = (1, 3, 9)
 _WIDTH = 7  # taps of the convolutions that keep the length
@@ -145,12 +146,12 @@ class _Encoder(nn.Module):
     def __call__(self, x: Array, frames: Array | None = None) -> Array:
         c = self.config
         real = None if frames is None else frames * c.hop
-        x = _Conv(c.channels, _WIDTH, 1, self.padded, name="block_0")(_computed(x, c)[..., None], real)
+        x = _Conv(c.channels, _WIDTH, 1, self.padded, name="block_0")(computed(x, c.dtype)[..., None], real)
         for i, rate in enumerate(c.rates):
             x = _Down(rate, self.padded, name=f"block_{i + 1}")(x, real)
             real = None if real is None else real // rate
         x = Snake(name=f"block_{len(c.rates) + 1}")(x)
-        return _wide(_Conv(c.latent, _LAST_WIDTH, 1, self.padded, name=f"block_{len(c.rates) + 2}")(x, real))
+        return wide(_Conv(c.latent, _LAST_WIDTH, 1, self.padded, name=f"block_{len(c.rates) + 2}")(x, real))
 
 
 class _Decoder(nn.Module):
@@ -161,22 +162,14 @@ class _Decoder(nn.Module):
     @nn.compact
     def __call__(self, z: Array, real: Array | None = None) -> Array:
         c = self.config
-        x = _Conv(c.decoder_channels, _WIDTH, 1, self.padded, name="model_0")(_computed(z, c), real)
+        x = _Conv(c.decoder_channels, _WIDTH, 1, self.padded, name="model_0")(computed(z, c.dtype), real)
         for i, rate in enumerate(reversed(c.rates)):
             crop = c.cropped(rate) if self.padded else 0
             more = 2 * crop - rate if self.exact else 0
             x, real = _Up(rate, crop, more, self.padded, name=f"model_{i + 1}")(x, real)
         x = Snake(name=f"model_{len(c.rates) + 1}")(x)
         x = _Conv(1, _WIDTH, 1, self.padded, name=f"model_{len(c.rates) + 2}")(x, real)
-        return jnp.tanh(_wide(x[..., 0]))
-
-
-def _computed(x: Array, config: Config) -> Array:
-    return x.astype(config.dtype) if config.dtype != "float32" else x  # float64 stays what it is
-
-
-def _wide(x: Array) -> Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        return jnp.tanh(wide(x[..., 0]))
 
 
 def init(key: Array, config: Config) -> dict[str, Any]:

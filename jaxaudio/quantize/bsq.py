@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array
 
 from jaxaudio.errors import ConfigError
+from jaxaudio.precision import wide
 from jaxaudio.quantize.vq import straight_through
 
 _TINY = 1e-8  # inside logarithms
@@ -65,7 +66,7 @@ def entropy_penalty(x: Array) -> Array:
     Returns:
       () in nats. It is of the whole batch, not a mean over items.
     """
-    one = jax.nn.sigmoid(4 * x.astype(jnp.promote_types(x.dtype, jnp.float32)) * x.shape[-1] ** -0.5)
+    one = jax.nn.sigmoid(4 * wide(x) * x.shape[-1] ** -0.5)
     mean = jnp.mean(one.reshape(-1, x.shape[-1]), 0)
     return jnp.mean(jnp.sum(_entropy(one), -1)) - jnp.sum(_entropy(mean))
 

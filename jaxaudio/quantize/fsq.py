@@ -20,6 +20,7 @@ import numpy as np
 from jax import Array
 
 from jaxaudio.errors import ConfigError, UsageError
+from jaxaudio.precision import wide
 from jaxaudio.quantize.vq import straight_through
 
 _EPS = 1e-3  # by which Mentzer et al. widen the bound, so that the outer levels are reached
@@ -107,7 +108,7 @@ def encode(x: Array, fsq: FSQ) -> Array:
       UsageError: the channels are not as many as the quantiser's.
     """
     _check(x, fsq)
-    x = _wide(x)
+    x = wide(x)
     breaks, table = _staircases(fsq, np.dtype(x.dtype).name)
     method = "compare_all" if breaks.shape[1] <= 64 else "scan_unrolled"
     find = functools.partial(jnp.searchsorted, side="right", method=method)
@@ -142,7 +143,7 @@ def quantize(x: Array, fsq: FSQ) -> tuple[Array, Array]:
 def bound(x: Array, fsq: FSQ) -> Array:
     """The values (..., channels) before they are rounded, in at least float32."""
     _check(x, fsq)
-    x = _wide(x)
+    x = wide(x)
     if fsq.offset:
         half, offset, shift = _offsets(np.asarray(fsq.levels))
         return (jnp.tanh(x + shift.astype(x.dtype)) * half.astype(x.dtype) - offset) / (np.asarray(fsq.levels) // 2)
@@ -173,7 +174,7 @@ def dither(key: Array, x: Array, fsq: FSQ, *, keep: float = 0.5, items: Array | 
     def draw(item: Array) -> tuple[Array, Array, Array]:
         first, second, third = jax.random.split(jax.random.fold_in(key, item), 3)
         kept, quiet = (jax.random.bernoulli(k, keep) for k in (first, second))
-        return kept, quiet, jax.random.uniform(third, x.shape[1:], _wide(x).dtype)
+        return kept, quiet, jax.random.uniform(third, x.shape[1:], wide(x).dtype)
 
     return dithered(x, fsq, *jax.vmap(draw)(jnp.arange(len(x)) if items is None else items))
 
@@ -193,7 +194,7 @@ def nearest(values: Array, fsq: FSQ) -> Array:
     """(..., channels) values within the bound, e.g. of `dither`, -> (..., 1) the tokens of the nearest levels."""
     if fsq.stages > 1 or fsq.offset:
         raise UsageError("values have one nearest level in quantisers of one stage of symmetric levels alone.")
-    values = _wide(values)
+    values = wide(values)
     levels = jnp.round((values + _scales(fsq)[0].astype(values.dtype)) / _step(fsq).astype(values.dtype))
     levels = jnp.clip(levels, 0, np.asarray(fsq.levels, values.dtype) - 1).astype(jnp.int32)
     return from_levels(levels[..., None, :], fsq)
@@ -212,10 +213,6 @@ def from_levels(levels: Array, fsq: FSQ) -> Array:
 def _check(x: Array, fsq: FSQ) -> None:
     if x.shape[-1] != len(fsq.levels):
         raise UsageError(f"the quantiser has {len(fsq.levels)} channels, not {x.shape[-1]}; they are the last axis.")
-
-
-def _wide(x: Array) -> Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def _basis(fsq: FSQ) -> np.ndarray:

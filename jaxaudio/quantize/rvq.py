@@ -15,6 +15,7 @@ from jax import Array
 
 from jaxaudio.convert.rules import Rule
 from jaxaudio.errors import UsageError
+from jaxaudio.precision import wide
 from jaxaudio.quantize import vq
 
 _INIT = nn.initializers.truncated_normal(0.02)
@@ -89,10 +90,10 @@ def quantize(
       UsageError: more levels than there are, or fewer than one.
     """
     used = _levels(config, levels)
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    active = jnp.ones((used, x.shape[0]), wide.dtype)
+    x = wide(x)
+    active = jnp.ones((used, x.shape[0]), x.dtype)
     if limits is not None:
-        active = (jnp.arange(used)[:, None] < limits).astype(wide.dtype)
+        active = (jnp.arange(used)[:, None] < limits).astype(x.dtype)
 
     def level(carry: tuple[Array, Array], step: tuple[Any, Array]) -> tuple[tuple[Array, Array], Any]:
         (rest, total), (p, on) = carry, step
@@ -105,7 +106,7 @@ def quantize(
         return carry, (codes, latent, *(loss * on for loss in losses))
 
     steps = _stacked(params, used), active
-    (_, z), (codes, latents, commitment, codebook) = jax.lax.scan(level, (wide, jnp.zeros_like(wide)), steps)
+    (_, z), (codes, latents, commitment, codebook) = jax.lax.scan(level, (x, jnp.zeros_like(x)), steps)
     latents = jnp.moveaxis(latents, 0, 2).reshape(*x.shape[:2], -1)
     return Quantized(z, jnp.moveaxis(codes, 0, 2), latents, jnp.sum(commitment, 0), jnp.sum(codebook, 0))
 

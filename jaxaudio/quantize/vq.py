@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxaudio.precision import wide
+
 _TINY = 1e-12  # torch's guard against dividing by a length of zero
 _SMOOTHING = 1e-5
 
@@ -24,7 +26,7 @@ def nearest(x: Array, codebook: Array, *, cosine: bool = False) -> Array:
     Returns:
       (...) int32, the first of rows that are equally near.
     """
-    x, codebook = _wide(x), _wide(codebook)
+    x, codebook = wide(x), wide(codebook)
     score = x @ (unit(codebook).T if cosine else codebook.T)
     if not cosine:
         score = score - 0.5 * jnp.sum(jnp.square(codebook), -1)
@@ -75,7 +77,7 @@ def codebook_loss(x: Array, q: Array) -> Array:
 
 
 def _distance(x: Array, q: Array) -> Array:
-    return jnp.mean(jnp.square(_wide(x) - _wide(q)), tuple(range(1, x.ndim)))
+    return jnp.mean(jnp.square(wide(x) - wide(q)), tuple(range(1, x.ndim)))
 
 
 def perplexity(codes: Array, size: int) -> Array:
@@ -150,7 +152,3 @@ def ema_update(
         counts = jnp.where(dead, revive_below, counts)
         sums = jnp.where(dead[:, None], drawn * revive_below, sums)
     return EmaState(codebook, counts, sums)
-
-
-def _wide(x: Array) -> Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))

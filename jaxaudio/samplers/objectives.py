@@ -14,6 +14,7 @@ import numpy as np
 from jax import Array
 
 from jaxaudio.errors import ConfigError
+from jaxaudio.precision import wide
 from jaxaudio.samplers.parameterization import parts
 from jaxaudio.samplers.schedules import signal_power
 
@@ -193,4 +194,4 @@ def _rows(table: np.ndarray, t: Array, like: Array) -> Array:
 
 def _item_means(x: Any) -> Array:
     """(batch, ...) -> (batch,), in at least float32."""
-    return jnp.mean(x.astype(jnp.promote_types(x.dtype, jnp.float32)), axis=tuple(range(1, x.ndim)))
+    return jnp.mean(wide(x), axis=tuple(range(1, x.ndim)))

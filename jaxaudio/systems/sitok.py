@@ -20,6 +20,7 @@ from jaxaudio import samplers
 from jaxaudio.dsp.mel import log_mel
 from jaxaudio.errors import ConfigError, UsageError
 from jaxaudio.nn import llama, velocity as flow, vocos
+from jaxaudio.precision import wide
 from jaxaudio.quantize import vq
 from jaxaudio.samplers.windows import windowed
 from jaxaudio.systems.sitok_config import (
@@ -131,7 +132,7 @@ def stacked(config: Config, mel: Array) -> Array:
 
 def quantized(params: Params, config: Config, x: Array) -> dict[str, Array]:
     """The "rests", "z" and "codes" of `analysis` for what the encoder said, (batch, tokens, dim)."""
-    rest, rests, codes = x.astype(jnp.promote_types(x.dtype, jnp.float32)), [], []
+    rest, rests, codes = wide(x), [], []
     for book in range(config.books):
         rows = params["codebooks"]["codebook"][book]
         rests.append(rest)

@@ -19,6 +19,7 @@ from jaxaudio.dsp.mel import log_mel
 from jaxaudio.errors import AudioError, ConfigError, UsageError
 from jaxaudio.nn import receptive, vocos, weight_norm
 from jaxaudio.nn.masked import kept
+from jaxaudio.precision import wide
 from jaxaudio.quantize import fsq
 from jaxaudio.quantize.fsq import FSQ
 from jaxaudio.systems.taae_blocks import LAYER_WEIGHTS, Block, activation, block_weights, convolution, reach
@@ -49,7 +50,7 @@ class _Encoder(nn.Module):
             real = None if real is None else real // c.strides[i]
         x = activation(c.snake, f"layers_{count + 1}")(x)
         x = convolution(x, len(c.levels), 3, causal=c.causal, name=f"layers_{count + 2}", real=real)
-        return {**made, "latents": x.astype(jnp.promote_types(x.dtype, jnp.float32))}
+        return {**made, "latents": wide(x)}
 
 
 class _Decoder(nn.Module):
@@ -66,9 +67,9 @@ class _Decoder(nn.Module):
         last = f"layers_{count + 2}"
         if c.mels:
             x = convolution(x, c.n_fft + 2, 1, name=last)
-            return vocos.spoken(x.astype(jnp.promote_types(x.dtype, jnp.float32)), c.patch, frames=real)
+            return vocos.spoken(wide(x), c.patch, frames=real)
         x = convolution(x, c.patch, 7, causal=c.causal, bias=False, name=last, real=real)
-        return x.astype(jnp.promote_types(x.dtype, jnp.float32)).reshape(len(x), -1)
+        return wide(x).reshape(len(x), -1)
 
 
 def _block(config: Config, kind: Literal["encoder", "decoder"], level: int, features: int) -> Block:

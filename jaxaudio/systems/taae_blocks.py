@@ -19,6 +19,7 @@ from jaxaudio.nn.masked import kept
 from jaxaudio.nn.receptive import Layer
 from jaxaudio.nn.snake import SnakeBeta
 from jaxaudio.nn.windowed_attention import windowed_attention
+from jaxaudio.precision import wide
 
 _INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # torch's default
 _EPS = 1e-2  # of the layer norms: large, so that near silence is not blown up (section 3.1)
@@ -33,10 +34,10 @@ class Norm(nn.Module):
         """(..., channels) -> the same."""
         gamma = self.param("gamma", nn.initializers.ones, (x.shape[-1],))
         beta = jax.lax.stop_gradient(self.param("beta", nn.initializers.zeros, (x.shape[-1],)))
-        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        wide = wide - jnp.mean(wide, -1, keepdims=True)
-        wide = wide * jax.lax.rsqrt(jnp.mean(jnp.square(wide), -1, keepdims=True) + _EPS)
-        return (wide * gamma + beta).astype(x.dtype)
+        y = wide(x)
+        y = y - jnp.mean(y, -1, keepdims=True)
+        y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), -1, keepdims=True) + _EPS)
+        return (y * gamma + beta).astype(x.dtype)
 
 
 class Scale(nn.Module):

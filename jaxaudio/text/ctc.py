@@ -9,6 +9,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxaudio.errors import UsageError
+from jaxaudio.precision import wide
 
 _NEVER = -1e30  # a log-probability; minus infinity would make gradients undefined
 
@@ -47,7 +48,7 @@ def ctc_loss(
         )
     batch, frames, symbols = logits.shape
     logit_lengths, label_lengths = jnp.asarray(logit_lengths), jnp.asarray(label_lengths)
-    scores = jax.nn.log_softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
+    scores = jax.nn.log_softmax(wide(logits))
 
     # Labels with blanks around each: 2 * labels + 1 states. A state is reached from itself, from the one before, and,
     # past a blank between two different labels, from the one before that.

@@ -57,6 +57,19 @@ def test_balanced_classes_are_as_often_there_whatever_they_hold():
         assert abs(np.mean(heard == np.float32(0.1)) - share) < 0.08
 
 
+def test_a_share_of_the_sounds_is_left_at_its_speed():
+    tone = np.sin(2 * np.pi * 100 / RATE * np.arange(700)).astype(np.float32)
+    pipeline = TrackPipeline(
+        {"music": [Clip(id="tone", audio=tone, sample_rate=RATE, captions=())]},
+        config(seconds=0.4, speed=(1.5, 1.5), steady=0.25),
+    )
+    sounds = np.concatenate([pipeline[k]["sources"] for k in range(40)])[:, 0]
+    assert sounds.shape == (240, 400)
+    hertz = np.argmax(np.abs(np.fft.rfft(sounds)), -1) * RATE / 400
+    assert set(hertz) == {100, 150} and abs(np.mean(hertz == 100) - 0.25) < 0.1
+    assert np.sqrt(np.mean(sounds[:, -20:] ** 2)) > 0.5  # to the end
+
+
 def test_levels_are_drawn_around_their_middle():
     pipeline = TrackPipeline(CLIPS, config(spread=2.0))
     levels = np.concatenate([pipeline[k]["levels"] for k in range(50)])
@@ -77,6 +90,8 @@ def test_batches_go_on_from_any_step_and_shares_make_them_up():
 def test_what_cannot_be():
     with pytest.raises(UsageError, match="'music' has no clips"):
         TrackPipeline({**CLIPS, "music": []}, config())
+    with pytest.raises(ConfigError, match=r"0 to 1, not 1\.5"):
+        config(steady=1.5)
     with pytest.raises(ConfigError, match="'horns' has no level"):
         TrackPipeline({"horns": CLIPS["music"]}, config())
     with pytest.raises(ConfigError, match="does not divide"):

@@ -166,12 +166,16 @@ def test_sdcodec_compares_what_is_in_the_mixture():
     sources = np.stack([SOUND, SOUND[::-1] / 2], 1)
     valid = np.array([[1, 1], [1, 0], [0, 1], [1, 1]])
     batch = {"sources": sources, "valid": valid}
-    task = sdcodec_task(
-        experiment(config),
-        data=Repeated(**batch),
-        evaluation={"sources": sources},
-        critic=least_squares_critic(BANDS),
-        swap=1.0,
+    task, fewer = (
+        sdcodec_task(
+            experiment(config),
+            data=Repeated(**batch),
+            evaluation={"sources": sources},
+            critic=least_squares_critic(BANDS),
+            swap=1.0,
+            decoded=decoded,
+        )
+        for decoded in (None, 1)
     )
     generate = task.loss(None).generate
     params = jax.eval_shape(lambda: sdcodec.normalized(sdcodec.init(jax.random.key(0), config)))["params"]
@@ -189,6 +193,18 @@ def test_sdcodec_compares_what_is_in_the_mixture():
     found = [(i, j) for row in rows[:, 0] for i in range(4) for j in range(4) if np.allclose(row, pairs[i, j])]
     assert sorted(i for i, _ in found) == sorted(j for _, j in found) == [0, 1, 2, 3]
     assert any(i != j for i, j in found)
+
+    # One of them each, with what is made of it; never a source that is not there, and the mixture as often as others.
+    few = jax.jit(lambda params, batch, key: fewer.loss(None).generate(params, {}, batch, key, None)[0])
+    one = few(params, batch, jax.random.key(3))
+    estimates = np.asarray(made["estimate"]).reshape(4, 3, SAMPLES)
+    for i in range(4):
+        row = next(j for j in range(3) if np.array_equal(one["reference"][i], rows[i, j]))
+        np.testing.assert_allclose(one["estimate"][i], estimates[i, row], atol=1e-6)
+    drawn = np.stack([few(params, batch, jax.random.key(i))["reference"] for i in range(60)])
+    shares = [np.mean([np.array_equal(x, source) for x in drawn[:, 0]]) for source in sources[0]]
+    assert all(0.15 < share < 0.55 for share in shares)
+    assert not any(np.array_equal(x, sources[1, 1]) for x in drawn[:, 1])
 
     params = jax.eval_shape(lambda: sdcodec.init(jax.random.key(0), config))
     numbers = task.evaluate(jax.tree.map(lambda s: jnp.full(s.shape, 0.1, s.dtype), params))
