@@ -3,7 +3,7 @@
 jaxaudio data build open_speech --out data/open_speech
 jaxaudio train experiments/sitok_mini.py --data.root data/open_speech
 jaxaudio train experiments/sitok_mini.py --data.root data/open_speech --data.trained runs/sitok_mini/final \
-    --out runs/sitok_shortcut --steps 2000 --optimizer.lr 3e-4
+    --out runs/sitok_shortcut --steps 1000 --optimizer.lr 2e-4
 """
 
 import dataclasses
@@ -71,7 +71,7 @@ def build(experiment: Experiment) -> Task:
     if not data.trained:
         return tokeniser_task(experiment, **options)
     trained = load_params(data.trained)[0]
-    return shortcut_task(experiment, trained=trained, guidance=data.guidance, finest=5, **options)
+    return shortcut_task(experiment, trained=trained, guidance=data.guidance, every=2, finest=5, limit=4.0, **options)
 
 
 EXPERIMENT = Experiment(

@@ -164,6 +164,8 @@ def shortcut_loss(
     crop: int | None = None,
     times: tuple[float, float] | None = None,
     finest: int = FINEST,
+    limit: float | None = None,
+    decay: float = 0.99,
 ) -> Result:
     """`decoder_loss`, and that one step says what two of half the size lead to (Frans et al., 2025).
 
@@ -171,7 +173,8 @@ def shortcut_loss(
 
     Args:
       params: {"decoder"} of a model with `config.steps`, see `with_steps`.
-      extra: {}.
+      extra: {"teacher": a moving average of the decoder}, which takes the two steps; {} if the decoder is its own
+        teacher.
       batch: as in `decoder_loss`.
       key: of this step.
       frozen: as in `decoder_loss`.
@@ -182,6 +185,8 @@ def shortcut_loss(
       crop: as in `loss`.
       times: as in `loss`.
       finest: the smallest steps are of 2^-finest.
+      limit: see `self_consistency.target`.
+      decay: weight of the past in the teacher.
 
     Returns:
       (loss, (metrics, extra)), the sum of both means.
@@ -202,25 +207,27 @@ def shortcut_loss(
     noise = item_normal(streams[:, 0], data)
     t, half = self_consistency.draw_times(streams[:, 1], finest)
     smallest = half <= 2.0**-finest
-    towards, away = (sitok.heard(variables, config, told, mask) for told in (part["z"], jnp.zeros_like(part["z"])))
-
-    def network(x: Array, t: Array, context: Any, step: Array) -> Array:
-        return sitok.velocity(variables, config, x, t, context, step)
+    slow = {**variables, "params": {**variables["params"], "decoder": extra.get("teacher", params["decoder"])}}
+    towards, away = (sitok.heard(slow, config, told, mask) for told in (part["z"], jnp.zeros_like(part["z"])))
 
     def teacher(x: Array, t: Array, half: Array) -> Array:
         step = jnp.where(smallest, 0, half)
         if guidance == 1:
-            return network(x, t, towards, step)
+            return sitok.velocity(slow, config, x, t, towards, step)
         strength = jnp.where(smallest, guidance, 1.0)[:, None, None]
 
         def both(x: Array, t: Array, context: Any) -> Array:
-            return network(x, jnp.tile(t, 2), context, jnp.tile(step, 2))
+            return sitok.velocity(slow, config, x, jnp.tile(t, 2), context, jnp.tile(step, 2))
 
         return classifier_free(both, towards, away, strength)(x, t)
 
-    goal = self_consistency.target(teacher, data, noise, t, half)
-    error = jnp.square(network(goal.x, t, towards, 2 * half) - goal.velocity)
+    goal = self_consistency.target(teacher, data, noise, t, half, limit=limit)
+    learner = sitok.heard(variables, config, part["z"], mask)
+    error = jnp.square(sitok.velocity(variables, config, goal.x, t, learner, 2 * half) - goal.velocity)
     consistency = jnp.mean(item_means(jnp.mean(error, -1), mask))
+    if "teacher" in extra:
+        moved = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, extra["teacher"], params["decoder"])
+        extra = {**extra, "teacher": jax.lax.stop_gradient(moved)}
     return flow + consistency, ({"flow_loss": flow, "consistency_loss": consistency}, extra)
 
 

@@ -128,7 +128,13 @@ def shortcut_task(
     """
     told, config = sitok_training.with_steps(trained, experiment.model, jax.random.key(experiment.seed))
     loss = functools.partial(sitok_training.shortcut_loss, config=config, **options)
-    return _refined(dataclasses.replace(experiment, model=config), loss, data, evaluation, told, sampling)
+    task = _refined(dataclasses.replace(experiment, model=config), loss, data, evaluation, told, sampling)
+
+    def init(key: Array) -> tuple[Params, Params]:
+        params, extra = task.init(key)
+        return params, {**extra, "teacher": jax.tree.map(jnp.array, params["decoder"])}
+
+    return dataclasses.replace(task, init=init)
 
 
 def vocoder_task(
