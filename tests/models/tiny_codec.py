@@ -37,8 +37,8 @@ SITOK = dataclasses.replace(
     reader_layers=1,
     size=32,
     dim=4,
-    window=0.5,
-    overlap=0.1,
+    window=0.512,
+    overlap=0.096,
     vocoder=vocos.Config(sample_rate=8000, mels=8, width=8, hidden=16, layers=1, n_fft=128, hop=32, padding="same"),
 )
 
