@@ -35,8 +35,7 @@ def attention_weights(
     Returns:
       (batch, heads, queries, keys), each row summing to 1.
     """
-    logits = jnp.einsum("bqhd,bkhd->bhqk", query, key) * (query.shape[-1] ** -0.5 if scale is None else scale)
-    logits = wide(logits)
+    logits = wide(jnp.einsum("bqhd,bkhd->bhqk", query, key) * (query.shape[-1] ** -0.5 if scale is None else scale))
     return jax.nn.softmax(logits if bias is None else logits + bias.astype(logits.dtype))
 
 
@@ -90,8 +89,7 @@ def attend(
             first = jnp.clip(begin - (before or 0), 0, keys - span)
             key, value = (jax.lax.dynamic_slice_in_dim(x, first, span) for x in (key, value))
             hidden = None if hidden is None else jax.lax.dynamic_slice_in_dim(hidden, first, span, -1)
-        logits = query @ key.T
-        logits = wide(logits)
+        logits = wide(query @ key.T)
         logits = logits if hidden is None else logits + hidden
         if reach != (None, None):
             logits = jnp.where(_within(begin, rows, first, span, reach), logits, jnp.finfo(logits.dtype).min)

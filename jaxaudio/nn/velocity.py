@@ -217,7 +217,7 @@ def intermediates(
     out = out.reshape(len(x), -1, config.channels)[:, : x.shape[1]]
     if config.prediction == "x0":
         left = jnp.maximum(1 - jnp.asarray(t, dtype), _NEAREST)
-        out = (out - x) / (left if left.ndim == 0 else left[:, None, None])
+        out = (out - x) / left.reshape(-1, 1, 1)
     inside = {"hidden": made["hidden"][:, :, words:]} if hidden else {}
     return {"velocity": out, "time": time, **inside}
 
