@@ -97,6 +97,21 @@ for bits in codec.bitrates:
     print(f"{bits:6.0f} bit/s, books of {chosen.sizes}: mel distance {figures['mel_distance']:.2f}")
 
 # %% [markdown]
+# ## Speech made anew, in a step or two
+#
+# `sitok-mini` is a SiTok: 12.5 times a second four tokens, 500 bit/s, that are trained to keep the words. Its decoder is
+# a flow, which makes a spectrogram of noise that fits them, and is told how large its steps are, so that a few do.
+
+# %%
+sitok = jaxaudio.load("sitok-mini")
+said = sitok.encode(speech, sample_rate=rate)
+print(f"{said.tokens_per_second:g} tokens/s, {said.bits_per_second:.0f} bit/s")
+for steps in (1, 2) if SMALL else (1, 2, 4, 16):
+    made = sitok.decode(said, steps=steps, seed=0)
+    figures = fidelity(speech[None], made[None], rate)
+    listen(f"in {steps} step(s), mel distance {figures['mel_distance']:.2f}", made, rate)
+
+# %% [markdown]
 # ## A file of codes
 #
 # It holds each code in as many bits as its book needs, and what is needed to decode it. Other models refuse it.

@@ -191,7 +191,7 @@ def draw(path: Path, rows: Sequence[dict[str, Any]], measure: str, title: str) -
     axis.set_xlabel("bit/s")
     axis.set_ylabel(title)
     axis.grid(alpha=0.3, which="both")
-    axis.legend()
+    axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4, frameon=False)
     figure.savefig(path)
 
 

@@ -74,9 +74,10 @@ def build(experiment: Experiment) -> Task:
         terms={
             **spectral_terms(taae.MINI.front_end),
             "commitment": given(0.25, "commitment"),
-            "codebook": given(1.0, "codebook"),
+            "perplexity": given(0.0, "perplexity"),  # for the log
         },
         decoded=1,
+        follow=0.99,
         adversary_start=data.adversary_start,
     )
     return dataclasses.replace(task, loss=lambda axis_name: prepared(task.loss(axis_name), prepare))

@@ -129,7 +129,12 @@ def sitok_plan(name: str, options: Options) -> Plan:
         "label_lengths": jax.ShapeDtypeStruct((options.batch,), jnp.int32),
     }
     loss = functools.partial(sitok_training.loss, config=config)
-    return plan(lambda: sitok.init(jax.random.key(0), config), loss, batch, ("codebooks",))
+
+    def init():
+        variables = sitok.init(jax.random.key(0), config)
+        return {**variables, **sitok_training.start(variables)}
+
+    return plan(init, loss, batch, ("codebooks",))
 
 
 def taae_plan(name: str, options: Options) -> Plan:

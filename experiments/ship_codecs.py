@@ -30,10 +30,11 @@ ASSETS = Path("jaxaudio/assets")
 
 
 class About(NamedTuple):
-    """What a model is, what trained it, on which sets, and how the figures of its card were measured."""
+    """What a model is, what trained it and how, on which sets, and how the figures of its card were measured."""
 
     what: str
     experiment: str
+    trained: str
     kinds: tuple[str, ...]
     measured: str
 
@@ -47,6 +48,7 @@ ABOUT = {
     "speech-codec-mini": About(
         "A transformer codec with FSQ (arXiv:2411.19842) for speech at 16 kHz: 33 tokens per second, 817 bit/s.",
         "experiments/codec_speech_mini.py",
+        "for {step} steps",
         ("speech",),
         _SPEECH,
     ),
@@ -54,6 +56,7 @@ ABOUT = {
         "An SD-Codec (arXiv:2409.11228) at 16 kHz that keeps speech and music apart: 50 steps of eight tokens per "
         "second and track, 4 kbit/s each.",
         "experiments/codec_tracks_mini.py",
+        "for {step} steps",
         ("speech", "music"),
         "On speakers and pieces that were never trained on, `python experiments/codec_tracks_report.py`: means over 64 "
         'mixtures of one of each, 3 s. "decoded" is what a track\'s tokens become, whose phases are their own, so '
@@ -63,7 +66,8 @@ ABOUT = {
     "sitok-mini": About(
         "A SiTok (arXiv:2602.06602) for speech at 16 kHz: 12.5 steps of four tokens per second, 500 bit/s. Its decoder is a "
         "shortcut model, two evaluations by default; its vocoder is a Vocos (arXiv:2306.00814).",
-        "experiments/sitok_mini.py` and `experiments/sitok_vocoder.py",
+        "experiments/sitok_mini.py",
+        "in two stages, {step} steps of the second, after its vocoder (`experiments/sitok_vocoder.py`),",
         ("speech",),
         _SPEECH,
     ),
@@ -105,7 +109,7 @@ def attribution(kinds: tuple[str, ...]) -> str:
 
 
 def with_vocoder(vocoder: Path, config: Any, weights: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """A SiTok that speaks, without what only training needs."""
+    """A SiTok that speaks, without its reader, which only training needs."""
     whole = weights["codec"]
     params = {name: part for name, part in whole["params"].items() if name != "reader"}
     config = dataclasses.replace(config, labels=0, vocoder=sitok.MINI.vocoder)
@@ -135,7 +139,7 @@ def main(options: Options) -> None:
     size = sum(file.stat().st_size for file in out.iterdir()) / 1e6
     (out / "CARD.md").write_text(
         f"# {options.name}\n\n{about.what} {size:.1f} MB, stored as float16.\n\n"
-        f"Trained for {card.about['step']} steps on two CPU cores by `jaxaudio train {about.experiment}`, exported by "
+        f"Trained {about.trained.format(**card.about)} on two CPU cores by `jaxaudio train {about.experiment}`, exported by "
         f"`python experiments/ship_codecs.py`.\n\n"
         f"## Measured\n\n{about.measured}\n\n{figures}\n"
         "## Licence and sources\n\nCC-BY-SA-3.0, as the recordings that it was trained on:\n\n"

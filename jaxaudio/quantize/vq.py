@@ -105,6 +105,11 @@ def ema_state(codebook: Array) -> EmaState:
     return EmaState(codebook, jnp.ones(codebook.shape[:1], codebook.dtype), codebook)
 
 
+def empty_state(codebook: Array) -> EmaState:
+    """The state of (..., size, dim) rows that stand for nothing, and that an update with `revive_below` replaces."""
+    return EmaState(codebook, jnp.zeros(codebook.shape[:-1], codebook.dtype), jnp.zeros_like(codebook))
+
+
 def ema_update(
     state: EmaState,
     x: Array,
@@ -152,3 +157,44 @@ def ema_update(
         counts = jnp.where(dead, revive_below, counts)
         sums = jnp.where(dead[:, None], drawn * revive_below, sums)
     return EmaState(codebook, counts, sums)
+
+
+def ema_levels(
+    state: EmaState,
+    x: Array,
+    codes: Array,
+    real: Array,
+    key: Array,
+    *,
+    decay: float = 0.99,
+    revive: float = 0.1,
+    axis_name: str | None = None,
+) -> EmaState:
+    """Moves the codebooks of several levels, of batches in which not every vector counts.
+
+    Args:
+      state: of all levels, stacked: (levels, size, dim) and (levels, size).
+      x: (levels, batch, frames, dim) what each level was to quantise.
+      codes: (levels, batch, frames) the row that each of them chose.
+      real: (batch, frames) bool, which vectors count; of an item that has any, the first does.
+      key: draws what revived rows become.
+      decay: as in `ema_update`.
+      revive: a row is revived once its count falls below this share of the mean.
+      axis_name: as in `ema_update`.
+
+    Returns:
+      The state after it.
+    """
+    levels, size, _ = state.codebook.shape
+    total = real.size if axis_name is None else real.size * jax.lax.psum(1, axis_name)
+    # Vectors that do not count choose no row, and nothing is revived to them: others stand in their places.
+    some = real[:, 0]
+    item = jnp.where(some, jnp.arange(len(some)), jnp.argmax(some))
+    x = jnp.where(real[..., None], x, x[:, item, :1])
+    codes = jnp.where(real, codes, size)
+
+    def level(state: EmaState, x: Array, codes: Array, key: Array) -> EmaState:
+        below = revive * total / size
+        return ema_update(state, x, codes, key, decay=decay, revive_below=below, axis_name=axis_name)
+
+    return jax.vmap(level)(state, x, codes, jax.random.split(key, levels))

@@ -42,6 +42,7 @@ class Config:
       shared: the last so many levels are one quantiser for all tracks, of what their own levels leave.
       size: entries of each level's codebook.
       width: numbers per entry.
+      cosine: choose entries by angle, as published, rather than distance.
     """
 
     sample_rate: int = 16000
@@ -51,6 +52,7 @@ class Config:
     shared: int = 0
     size: int = 1024
     width: int = 8
+    cosine: bool = True
 
     def __post_init__(self) -> None:
         if not self.tracks or len({*self.tracks, MIX}) <= len(self.tracks):
@@ -79,7 +81,7 @@ class Config:
         return self._quantizer(self.shared)
 
     def _quantizer(self, levels: int) -> rvq.Config:
-        return rvq.Config(dim=self.waves.latent, levels=levels, size=self.size, width=self.width)
+        return rvq.Config(dim=self.waves.latent, levels=levels, size=self.size, width=self.width, cosine=self.cosine)
 
 
 SDCODEC_16KHZ = Config()
@@ -98,6 +100,7 @@ MINI = Config(
     waves=spectral_autoencoder.Config(width=192, hidden=512, encoder_layers=5, decoder_layers=5, latent=128),
     tracks=("speech", "music"),
     levels=8,
+    cosine=False,
 )
 """Small enough to train on two cores: 4 kbit/s per track, from spectra to spectra."""
 
@@ -287,6 +290,7 @@ class Reconstruction(NamedTuple):
       audio: (batch, rows, time) what was asked for; by default the mixture of valid tracks, each with the items that
         `swaps` gives it, and then the tracks, unswapped.
       codes: (batch, frames, tracks, levels).
+      latents: (batch, frames, tracks, levels, width) what each level was to quantise.
       commitment: mean over items and their valid tracks of the sum over levels.
       codebook: the same.
       perplexity: (tracks, levels) entries in use, see `vq.perplexity`.
@@ -294,6 +298,7 @@ class Reconstruction(NamedTuple):
 
     audio: Array
     codes: Array
+    latents: Array
     commitment: Array
     codebook: Array
     perplexity: Array
@@ -339,7 +344,8 @@ def reconstruct(
     codes = jnp.stack([made[t].codes for t in config.tracks], 2)
     used = jax.vmap(jax.vmap(functools.partial(vq.perplexity, size=config.size)))(jnp.moveaxis(codes, (2, 3), (0, 1)))
     commitment, codebook = ([getattr(made[t], name) for t in config.tracks] for name in ("commitment", "codebook"))
-    return Reconstruction(audio, codes, valid_mean(commitment), valid_mean(codebook), used)
+    rests = jnp.stack([made[t].latents for t in config.tracks], 2).reshape(*codes.shape, -1)
+    return Reconstruction(audio, codes, rests, valid_mean(commitment), valid_mean(codebook), used)
 
 
 def normalized(params: Params) -> Params:

@@ -38,9 +38,8 @@ Params = Any
 
 
 def init(key: Array, config: Config) -> Params:
-    """Random {"params": {"encoder", "decoder", "reader"}, "codebooks"[, "vocoder"]}; see `jax.eval_shape` for shapes.
-
-    The first training step fills the codebooks with what the encoder says then.
+    """Random {"params": {"encoder", "decoder", "reader"}, "codebooks": {"codebook"}[, "vocoder"]}; see `jax.eval_shape`
+    for shapes.
     """
     keys = jax.random.split(key, 9)
     c, width = config, config.width
@@ -62,8 +61,7 @@ def init(key: Array, config: Config) -> Params:
             "stack": llama.init(keys[5], c.reader),
             "out_linear": linear(keys[6], width, c.slots * c.labels),
         }
-    shape = (c.books, c.size, c.dim)
-    books = {"codebook": jax.random.normal(keys[7], shape), "counts": jnp.zeros(shape[:2]), "sums": jnp.zeros(shape)}
+    books = {"codebook": jax.random.normal(keys[7], (c.books, c.size, c.dim))}
     vocoder = {"vocoder": vocos.init(keys[8], c.vocoder)} if c.vocoder else {}
     return {"params": params, "codebooks": books, **vocoder}
 

@@ -41,6 +41,14 @@ def prepared(config: Config, batch: Batch) -> Batch:
     return made
 
 
+def start(variables: Params) -> Params:
+    """The state {"codebooks"} in which training begins, of `sitok.init`'s variables.
+
+    The first step fills the codebooks with what the encoder says then.
+    """
+    return {"codebooks": vq.empty_state(variables["codebooks"]["codebook"])._asdict()}
+
+
 def loss(
     params: Params,
     extra: Params,
@@ -62,7 +70,7 @@ def loss(
 
     Args:
       params: {"encoder", "decoder", "reader"}.
-      extra: {"codebooks"}, moved towards the vectors of this batch.
+      extra: {"codebooks"} of `start`, moved towards the vectors of this batch.
       batch: what `prepared` takes; "labels" (batch, n) int from 1 and "label_lengths" (batch,), where the text is
         known; "index" (batch,) each item's number, by which its time, noise and fate are drawn.
       key: of this step.
@@ -306,14 +314,14 @@ def _moved(
 ) -> Params:
     """The codebooks after this step."""
     codes = made["codes"][..., None] if config.books == 1 else made["codes"]
-    total = said.size if axis_name is None else said.size * jax.lax.psum(1, axis_name)
-    states = []
-    for i in range(config.books):
-        # What is past an item's end chooses no entry, and nothing is revived to it.
-        chosen = jnp.where(said, codes[..., i], config.size)
-        x = jnp.where(said[..., None], made["rests"][i], made["rests"][i][:, :1])
-        state = vq.EmaState(*(books[name][i] for name in vq.EmaState._fields))
-        draw = jax.random.fold_in(jax.random.fold_in(key, 2), i)
-        below = revive * total / config.size
-        states.append(vq.ema_update(state, x, chosen, draw, decay=decay, revive_below=below, axis_name=axis_name))
-    return {name: jnp.stack([getattr(state, name) for state in states]) for name in vq.EmaState._fields}
+    state = vq.ema_levels(
+        vq.EmaState(**books),
+        made["rests"],
+        jnp.moveaxis(codes, -1, 0),
+        said,
+        jax.random.fold_in(key, 2),
+        decay=decay,
+        revive=revive,
+        axis_name=axis_name,
+    )
+    return state._asdict()

@@ -227,11 +227,12 @@ def codec_losses(
     return Adversarial(generate, discriminator_loss, generator_loss, adversary_start)
 
 
-def init_codec(key: Array, init: Callable[[Array], Any], critic: Critic) -> tuple[Any, Any]:
-    """Random (params, extra) for `create_gan`; `init(key)` makes the codec's variables."""
+def init_codec(key: Array, init: Callable[[Array], tuple[Any, Any]], critic: Critic) -> tuple[Any, Any]:
+    """Random (params, extra) for `create_gan`; `init(key)` makes the codec's variables and its collections."""
     of_generator, of_critic = jax.random.split(key)
     critic_params = critics.init(of_critic, critic.config)["params"]
-    return {GENERATOR: init(of_generator)["params"], DISCRIMINATOR: critic_params}, {GENERATOR: {}, DISCRIMINATOR: {}}
+    variables, extra = init(of_generator)
+    return {GENERATOR: variables["params"], DISCRIMINATOR: critic_params}, {GENERATOR: extra, DISCRIMINATOR: {}}
 
 
 def measures(reference: Array, estimate: Array, sample_rate: int) -> dict[str, Array]:

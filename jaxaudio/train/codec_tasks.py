@@ -17,7 +17,8 @@ from jaxaudio.nn.weight_norm import fuse
 from jaxaudio.quantize import fsq, rvq
 from jaxaudio.systems import dac, sdcodec, taae
 from jaxaudio.text.ctc import greedy
-from jaxaudio.train.adversarial import GENERATOR
+from jaxaudio.train import codebooks
+from jaxaudio.train.adversarial import GENERATOR, Adversarial
 from jaxaudio.train.codec import (
     Batch,
     Critic,
@@ -57,7 +58,7 @@ def dac_task(
     """
     config: dac.Config = experiment.model
 
-    def generate(params: Any, extra: Any, batch: Batch, key: Array, frozen: Any) -> tuple[Made, Any]:
+    def generate(params: Any, extra: Any, batch: Batch, key: Array, frozen: Any, axis_name: Any) -> tuple[Made, Any]:
         sound = batch["waveform"]
         limits = rvq.drop_levels(key, batch["index"], config.levels, config.dropout)
         made = dac.reconstruct({"params": params}, config, sound, limits)
@@ -76,7 +77,7 @@ def dac_task(
     return _task(
         experiment,
         name="dac",
-        init=lambda key: dac.normalized(dac.init(key, config)),
+        init=lambda key: (dac.normalized(dac.init(key, config)), {}),
         generate=generate,
         data=data,
         evaluate=_averaged(measure, evaluation, experiment.batch_size),
@@ -95,6 +96,7 @@ def sdcodec_task(
     terms: Mapping[str, Term] | None = None,
     swap: float = 0.5,
     decoded: int | None = None,
+    follow: float = 0.0,
     adversary_start: int = 0,
 ) -> Task:
     """SD-Codec: mixtures, and every source in them by itself.
@@ -117,15 +119,29 @@ def sdcodec_task(
       swap: probability that a step mixes latents of different items, so that they learn to add up.
       decoded: how many of the mixture and its sources are made of each item, drawn anew for each step; all by default.
         Fewer leave time for more mixtures.
+      follow: decay of the moving averages that make the codebooks, near 1, see `train.codebooks`; 0 to learn them by
+        gradients, as published, for which the terms need "codebook".
       adversary_start: see `codec_losses`.
     """
     config: sdcodec.Config = experiment.model
     tracks = len(config.tracks)
 
-    def generate(params: Any, extra: Any, batch: Batch, key: Array, frozen: Any) -> tuple[Made, Any]:
+    def init(key: Array) -> tuple[Any, Any]:
+        params = sdcodec.normalized(sdcodec.init(key, config))
+        return params, {"books": codebooks.start(params["params"]["quantizer"])} if follow else {}
+
+    def with_books(params: Any, extra: Any) -> Any:
+        if not follow:
+            return params
+        return {**params, "quantizer": codebooks.put(params["quantizer"], extra[GENERATOR]["books"])}
+
+    def generate(
+        params: Any, extra: Any, batch: Batch, key: Array, frozen: Any, axis_name: str | None
+    ) -> tuple[Made, Any]:
+        params = with_books(params, extra)
         valid = batch["valid"].astype(batch["sources"].dtype)
         sources = batch["sources"] * valid[:, :, None]
-        whether, how, which = jax.random.split(key, 3)
+        whether, how, which, draw = jax.random.split(key, 4)
         items = jnp.arange(len(sources))
         orders = jax.vmap(lambda k: jax.random.permutation(k, len(items)))(jax.random.split(how, tracks))
         swaps = jnp.where(jax.random.bernoulli(whether, swap), orders, items)
@@ -138,11 +154,17 @@ def sdcodec_task(
         mix = sum(sources[order, i] for i, order in enumerate(swaps))
         reference = jnp.concatenate([mix[:, None], sources], 1)[..., : made.audio.shape[2]]
         reference = jnp.take_along_axis(reference, rows[:, :, None], 1)
+        if follow:
+            books = codebooks.moved(
+                extra[GENERATOR]["books"], config, made, valid, draw, decay=follow, axis_name=axis_name
+            )
+            extra = {**extra, GENERATOR: {"books": books}}
         return {
             "reference": reference.reshape(-1, reference.shape[2]),
             "estimate": made.audio.reshape(-1, reference.shape[2]),
             "commitment": made.commitment,
             "codebook": made.codebook,
+            "perplexity": jnp.mean(made.perplexity),
         }, extra
 
     def measure(variables: Any, batch: Batch) -> dict[str, Array]:
@@ -165,7 +187,8 @@ def sdcodec_task(
     return _task(
         experiment,
         name="sdcodec",
-        init=lambda key: sdcodec.normalized(sdcodec.init(key, config)),
+        init=init,
+        complete=lambda variables: with_books(fuse(variables["params"][GENERATOR]), variables),
         generate=generate,
         data=data,
         evaluate=_averaged(measure, evaluation, experiment.batch_size),
@@ -206,7 +229,7 @@ def taae_task(
     if config.phonemes and "labels" not in evaluation:
         raise ConfigError("a model with phonemes needs data with labels; give them, or set phonemes to 0.")
 
-    def generate(params: Any, extra: Any, batch: Batch, key: Array, frozen: Any) -> tuple[Made, Any]:
+    def generate(params: Any, extra: Any, batch: Batch, key: Array, frozen: Any, axis_name: Any) -> tuple[Made, Any]:
         variables, sound = fuse({"params": params}), batch["waveform"]
         audio, latents, _ = taae.forward(variables, config, sound, key, keep=keep, items=batch["index"])
         made = {"reference": sound, "estimate": audio}
@@ -240,7 +263,7 @@ def taae_task(
     return _task(
         experiment,
         name="taae",
-        init=lambda key: taae.weight_normed(taae.init(key, config)),
+        init=lambda key: (taae.weight_normed(taae.init(key, config)), {}),
         generate=generate,
         data=data,
         evaluate=evaluate,
@@ -254,21 +277,27 @@ def _task(
     experiment: Experiment,
     *,
     name: str,
-    init: Callable[[Array], Any],
-    generate: Callable[[Any, Any, Batch, Array, Any], tuple[Made, Any]],
+    init: Callable[[Array], tuple[Any, Any]],
+    generate: Callable[[Any, Any, Batch, Array, Any, str | None], tuple[Made, Any]],
     data: DataIterator,
     evaluate: Callable[[Any], dict[str, float]],
     terms: Mapping[str, Term],
     critic: Critic,
     adversary_start: int,
+    complete: Callable[[Any], Any] = lambda variables: fuse(variables["params"][GENERATOR]),
 ) -> Task:
-    losses = codec_losses(generate, terms, critic, adversary_start=adversary_start)
+    def loss(axis_name: str | None) -> Adversarial:
+        def over(*given: Any) -> tuple[Made, Any]:
+            return generate(*given, axis_name)
+
+        return codec_losses(over, terms, critic, adversary_start=adversary_start)
+
     return Task(
-        loss=lambda axis_name: losses,
+        loss=loss,
         init=functools.partial(init_codec, init=init, critic=critic),
         data=data,
         evaluate=evaluate,
-        release=lambda variables: {"params": fuse(variables["params"][GENERATOR])},
+        release=lambda variables: {"params": complete(variables)},
         config={"system": name, "config": dataclasses.asdict(experiment.model)},
     )
 

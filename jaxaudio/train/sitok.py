@@ -52,7 +52,7 @@ def tokeniser_task(
 
     def init(key: Array) -> tuple[Params, Params]:
         made = sitok.init(key, config)
-        return made["params"], {"codebooks": made["codebooks"]}
+        return made["params"], sitok_training.start(made)
 
     measured = _measured(config, evaluation, sampling)
 
@@ -80,6 +80,7 @@ def tokeniser_task(
         init=init,
         data=data,
         evaluate=evaluate,
+        release=lambda variables: {**variables, "codebooks": {"codebook": variables["codebooks"]["codebook"]}},
         config=_facts(config),
     )
 

@@ -49,10 +49,12 @@ def _codecs(said, kinds):
     assert "33.3333 tokens/s, 817 bit/s" in said and "32000 samples, 32000 back" in said
     assert "shape (channels, tracks, frames, books): (1, 1, 67, 1)" in said
     assert float(re.search(r"equal to those of the whole: (\d+)%", said)[1]) >= 95
+    assert "50 tokens/s, 500 bit/s" in said
+    assert all(1 < float(figure) < 3 for figure in re.findall(r"in [12] step\(s\), mel distance ([\d.]+)", said))
     assert "3 recordings on 2 device(s): (3, 67, 1)" in said
     before, after = map(float, re.search(r"mel distance ([\d.]+) -> ([\d.]+) after 20", said).groups())
     assert after < before
-    assert kinds.count("text/html") >= 3  # players
+    assert kinds.count("text/html") >= 5  # players
     assert kinds.count("image/png") >= 1
 
 

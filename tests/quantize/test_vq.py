@@ -74,6 +74,38 @@ def test_rows_that_follow_become_the_means_of_their_vectors(seed):
             np.testing.assert_allclose(state.counts[row], np.sum(codes == row), rtol=1e-3)
 
 
+@settings(deadline=None, max_examples=10)
+@given(seed=SEEDS)
+def test_levels_are_moved_one_by_one_by_what_counts(seed):
+    x, book, sums = drawn(seed, (2, 5, 7, 3), (2, 4, 3), (2, 4, 3))
+    rng = np.random.default_rng(seed)
+    real = np.arange(7) < rng.integers(0, 8, (5, 1))
+    state = vq.EmaState(book, rng.uniform(1, 2, (2, 4)).astype(np.float32), sums)
+    codes = np.stack([vq.nearest(jnp.asarray(a), jnp.asarray(b)) for a, b in zip(x, book, strict=True)])
+    made = _levels(state, x, codes, real, jax.random.key(0), 0.0)
+    spoilt = _levels(state, np.where(real[..., None], x, 1e9), codes, real, jax.random.key(0), 0.0)
+    for level in range(2):
+        one = vq.EmaState(*(jnp.asarray(part[level]) for part in state))
+        expected = vq.ema_update(one, jnp.asarray(x[level][real]), jnp.asarray(codes[level][real]), decay=0.9)
+        for a, b, c in zip(made, spoilt, expected, strict=True):
+            np.testing.assert_allclose(a[level], c, rtol=1e-4, atol=1e-5)
+            np.testing.assert_array_equal(a[level], b[level])
+
+
+def test_an_empty_codebook_is_filled_with_vectors_that_count():
+    x, book = drawn(3, (1, 4, 6, 2), (1, 8, 2))
+    real = np.broadcast_to([[True], [False], [True], [False]], (4, 6))
+    codes = np.zeros((1, 4, 6), np.int32)
+    made = _levels(vq.empty_state(jnp.asarray(book)), x, codes, real, jax.random.key(1), 0.1)
+    np.testing.assert_allclose(made.codebook[0, 0], x[0][real].mean(0), rtol=1e-3)
+    rows = np.asarray(made.codebook[0, 1:])
+    assert all(np.any(np.all(x[0][real] == row, -1)) for row in rows) and len(np.unique(rows, axis=0)) > 3
+
+
+_levels = jax.jit(
+    lambda state, x, codes, real, key, revive: vq.ema_levels(state, x, codes, real, key, decay=0.9, revive=revive),
+    static_argnums=5,
+)
 _update = jax.jit(lambda state, x, codes: vq.ema_update(state, x, codes, decay=0.97))
 _revive = jax.jit(lambda state, x, codes, key: vq.ema_update(state, x, codes, key, decay=0.9, revive_below=1.0))
 

@@ -72,7 +72,7 @@ BATCH = {
 
 def parts(config, **options):
     variables = params_of(config)
-    extra = {"codebooks": variables["codebooks"]}
+    extra = sitok_training.start(variables)
     return jax.jit(functools.partial(sitok_training.loss, config=config, **options)), variables["params"], extra
 
 
@@ -81,8 +81,8 @@ def test_the_sizes_are_those_that_the_paper_quotes():
     for name, giga in quoted.items():
         shapes = jax.eval_shape(functools.partial(sitok.init, KEY, getattr(sitok, f"SITOK_{name}")))
         assert math.floor(count(shapes["params"]) / 1e7) == round(100 * giga)
-    shapes = jax.eval_shape(functools.partial(sitok.init, KEY, sitok.MINI))
-    assert 2 * (count(shapes["params"]) + count(shapes["codebooks"]["codebook"])) < 8e6  # bytes, as float16
+    shapes = jax.eval_shape(functools.partial(sitok.init, KEY, dataclasses.replace(sitok.MINI, labels=0)))
+    assert 2 * count(shapes) < 8e6  # bytes, as float16, without the reader
 
 
 @pytest.mark.parametrize(("config", "bits"), [(sitok.SITOK_L, 200), (sitok.SITOK_L4, 700), (sitok.MINI, 500)])
@@ -292,7 +292,7 @@ def test_the_decoder_alone_learns_from_tokens_or_from_what_they_were_made_of():
     codes = ENCODE(variables, CONFIG, MEL, FRAMES)
     again, _ = loss(trained, {}, {**BATCH, "codes": codes}, KEY, variables)
     np.testing.assert_allclose(value, again, rtol=1e-6)
-    whole = parts(CONFIG)[0](variables["params"], {"codebooks": variables["codebooks"]}, BATCH, KEY)[1][0]
+    whole = parts(CONFIG)[0](variables["params"], sitok_training.start(variables), BATCH, KEY)[1][0]
     np.testing.assert_allclose(metrics["flow_loss"], whole["flow_loss"], rtol=1e-5)
     assert extra == {}
 

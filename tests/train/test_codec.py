@@ -8,6 +8,7 @@ import pytest
 from jaxaudio.dsp.distances import Resolution
 from jaxaudio.errors import ConfigError
 from jaxaudio.metrics import si_sdr
+from jaxaudio.nn.spectral_autoencoder import Config as SpectralConfig
 from jaxaudio.nn.spectral_discriminators import BandConfig, SpectrumConfig
 from jaxaudio.nn.wave_autoencoder import Config as WaveConfig
 from jaxaudio.quantize import rvq
@@ -92,7 +93,7 @@ def toy_losses(**options):
 def test_the_loss_is_the_weighted_sum_of_its_terms():
     losses = toy_losses()
     params, extra = init_codec(
-        jax.random.key(0), lambda key: {"params": {"gain": jnp.array(0.5)}}, least_squares_critic(BANDS)
+        jax.random.key(0), lambda key: ({"params": {"gain": jnp.array(0.5)}}, {}), least_squares_critic(BANDS)
     )
     batch = {"waveform": jnp.asarray(SOUND), "number": jnp.arange(4.0)}
     made, _ = losses.generate(params["generator"], extra, batch, None, None)
@@ -211,6 +212,56 @@ def test_sdcodec_compares_what_is_in_the_mixture():
     assert {"si_sdr/mix", "mel/speech", "stft/music", "improvement/music"} <= set(numbers)
     gain = numbers["si_sdr/speech"] - np.mean(_si_sdr(sources[:, 0], sources.sum(1)))
     assert numbers["improvement/speech"] == pytest.approx(gain, abs=1e-2)
+
+
+def test_codebooks_of_sdcodec_may_follow_their_sources(tmp_path):
+    config = sdcodec.Config(
+        waves=SpectralConfig(step=20, width=8, hidden=8, encoder_layers=1, decoder_layers=1, latent=4),
+        tracks=("speech", "music"),
+        levels=3,
+        shared=1,
+        size=4,
+        width=2,
+        cosine=False,
+    )
+    sources = np.stack([SOUND, SOUND[::-1] / 2], 1)
+    batch = {"sources": sources, "valid": np.array([[1, 1], [1, 0], [1, 0], [1, 1]])}
+    e = experiment(config, tmp_path)
+    task = sdcodec_task(
+        e,
+        data=Repeated(**batch),
+        evaluation={"sources": sources},
+        critic=least_squares_critic(BANDS),
+        terms={**NEAR, "commitment": given(1.0, "commitment"), "perplexity": given(0.0, "perplexity")},
+        follow=0.9,
+        adversary_start=9,
+    )
+    params, extra = jax.jit(task.init)(jax.random.key(0))
+    made, moved = jax.jit(lambda p, x, b: task.loss(None).generate(p, x, b, jax.random.key(3), None))(
+        params["generator"], extra, {**batch, "sources": jnp.asarray(sources)}
+    )
+    books = moved["generator"]["books"]
+    assert 1 <= made["perplexity"] <= 4
+    assert {name: x["codebook"].shape for name, x in books.items()} == {
+        "rvq_dict_speech": (2, 4, 2),
+        "rvq_dict_music": (2, 4, 2),
+        "shared_rvq": (1, 4, 2),
+    }
+    mixture = jnp.sum(sources * batch["valid"][:, :, None], 1)
+    codes = np.asarray(jax.jit(lambda p, x: sdcodec.encode({"params": p}, config, x))(params["generator"], mixture))
+    for track, name in enumerate(("rvq_dict_speech", "rvq_dict_music")):
+        heard = codes[batch["valid"][:, track] > 0, :, track]
+        for level in range(2):
+            chosen, least = 0.1 * np.bincount(heard[..., level].ravel(), minlength=4), 0.1 * codes[..., 0, 0].size / 4
+            np.testing.assert_allclose(books[name]["counts"][level], np.maximum(chosen, least), rtol=1e-5)
+
+    result = fit(e, task, quiet=True)
+    stored, _ = load_params(tmp_path / "final", jax.eval_shape(lambda: sdcodec.init(jax.random.key(0), config)))
+    for name, book in result.state.extra["generator"]["books"].items():
+        for i, level in enumerate(np.asarray(book["codebook"])):
+            np.testing.assert_array_equal(stored["params"]["quantizer"][name][f"quantizers_{i}"]["codebook"], level)
+            start = params["generator"]["quantizer"][name][f"quantizers_{i}"]["codebook"]
+            assert not np.allclose(level, start)
 
 
 TAAE = taae.Config(
