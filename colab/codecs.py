@@ -99,8 +99,8 @@ for bits in codec.bitrates:
 # %% [markdown]
 # ## Speech made anew, in a step or two
 #
-# `sitok-mini` is a SiTok: 12.5 times a second four tokens, 500 bit/s, that are trained to keep the words. Its decoder is
-# a flow, which makes a spectrogram of noise that fits them, and is told how large its steps are, so that a few do.
+# `sitok-mini` is a SiTok: 12.5 times a second four tokens, 500 bit/s, that are trained to keep the words. Its decoder
+# is a flow, which makes a spectrogram of noise that fits them, and is told how large its steps are, so that a few do.
 
 # %%
 sitok = jaxaudio.load("sitok-mini")
