@@ -86,7 +86,7 @@ def build(experiment: Experiment) -> Task:
 EXPERIMENT = Experiment(
     build=build,
     out="runs/codec_tracks_mini",
-    steps=3600,
+    steps=8000,
     batch_size=16,
     model=sdcodec.MINI,
     data=Data(),

@@ -13,7 +13,7 @@ from jaxaudio.cli.parse import choose, parse
 from jaxaudio.errors import UsageError
 from jaxaudio.models.coders import MIXTURE
 from jaxaudio.models.codes import SUFFIX
-from jaxaudio.models.registry import DEFAULT_CODEC
+from jaxaudio.models.registry import DEFAULT_CODEC, DEFAULT_TRACKS
 
 ModelOption = Annotated[str, tyro.conf.arg(metavar="NAME|DIR")]
 Rate = Annotated[float | None, tyro.conf.arg(metavar="BITS")]
@@ -88,7 +88,7 @@ class Roundtrip(_Decoding):
 
     jaxaudio codec roundtrip speech.wav -o heard.wav
 
-    jaxaudio codec roundtrip interview.wav -o voice.wav --model models/sdcodec --source speech
+    jaxaudio codec roundtrip interview.wav -o voice.wav --source speech
     """
 
     recording: tyro.conf.Positional[Path]
@@ -97,8 +97,9 @@ class Roundtrip(_Decoding):
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """File to write. Beside it: the codes (.jac), spectrograms (.png) and a record (.json)."""
 
-    model: ModelOption = DEFAULT_CODEC
-    """Path of a model's folder, or name of a shipped model."""
+    model: Annotated[str | None, tyro.conf.arg(metavar="NAME|DIR")] = None
+    """Path of a model's folder, or name of a shipped model; by default one for speech, or, if there is a source to be
+    heard, one that keeps speech and music apart."""
 
     bitrate: Rate = None
     """At most so many bits per second of each channel and track; the model's best by default."""
@@ -192,7 +193,8 @@ def _roundtrip(words: list[str]) -> int:
     with io.Outputs() as outputs:
         for path in (options.out, kept, io.sidecar(options.out), *([] if options.no_picture else [picture])):
             outputs.add(path)
-        model = show.open_model(options.model, clock, "encode")
+        usual = DEFAULT_CODEC if options.source == MIXTURE else DEFAULT_TRACKS
+        model = show.open_model(options.model or usual, clock, "encode")
         with show.progress(options.recording.name, options.quiet) as advance, show.naming(options.recording):
             with clock.phase("encode"):
                 codes = model.encode(

@@ -17,6 +17,8 @@ DEFAULT_FLOW = "flowsep-mini"
 
 DEFAULT_CODEC = "speech-codec-mini"
 
+DEFAULT_TRACKS = "tracks-codec-mini"
+
 _OPENERS = {
     "audiosep": ("separator", "open_separator"),
     "lassnet": ("separator", "open_separator"),

@@ -113,7 +113,7 @@ class Transpose1d(nn.Module):
 def _same(x: Array, kernel: Array, dilation: int, fast: bool) -> Array:
     """Convolution that keeps the length, zeros beyond the ends."""
     width, inputs, features = kernel.shape
-    if not fast or min(inputs, features) < 256 or width < 7 or x.dtype == jnp.bfloat16:
+    if not fast or min(inputs, features) < 96 or width < 7 or x.dtype == jnp.bfloat16:
         return _direct(x, kernel, dilation)
     return _saving(x, kernel, dilation)
 

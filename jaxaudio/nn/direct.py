@@ -1,5 +1,6 @@
 """Convolutions as XLA computes them, and what it takes to see a concatenation, or a repetition, without writing it."""
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -7,11 +8,32 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+_FEW = 1024  # positions whose neighbours are worth writing side by side
+
 
 def convolve1d(x: Array, kernel: Array, padding: tuple[int, int], dilation: int = 1) -> Array:
     """Convolution (batch, time, channels) x (width, channels, features), with so many zeros before and after."""
-    layout = ("NWC", "WIO", "NWC")
-    return jax.lax.conv_general_dilated(x, kernel, (1,), (padding,), None, (dilation,), layout)
+
+    def plain(x: Array, kernel: Array) -> Array:
+        layout = ("NWC", "WIO", "NWC")
+        return jax.lax.conv_general_dilated(x, kernel, (1,), (padding,), None, (dilation,), layout)
+
+    # XLA's convolutions on CPUs step through columns of the kernel, which share a cache line's place in the cache where
+    # features are a multiple of 512. Its matrix products do not.
+    width, _, features = kernel.shape
+    rows = x.shape[0] * x.shape[1]
+    if features % 512 or (width > 2 and rows > _FEW):
+        return plain(x, kernel)
+
+    def products(x: Array, kernel: Array) -> Array:
+        x = jnp.pad(x, ((0, 0), padding, (0, 0)))
+        length = x.shape[1] - (width - 1) * dilation
+        parts = [x[:, i * dilation : i * dilation + length] for i in range(width)]
+        if rows > _FEW:
+            return functools.reduce(jnp.add, (part @ taps for part, taps in zip(parts, kernel, strict=True)))
+        return jnp.concatenate(parts, -1) @ kernel.reshape(-1, features)
+
+    return jax.lax.platform_dependent(x, kernel, cpu=products, default=plain)
 
 
 def convolve2d(x: Array, kernel: Array) -> Array:

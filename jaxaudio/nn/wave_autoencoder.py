@@ -81,11 +81,10 @@ class _Conv(nn.Module):
     width: int
     dilation: int = 1
     padded: bool = True
-    fast: bool = False
 
     @nn.compact
     def __call__(self, x: Array, real: Array | None = None) -> Array:
-        conv = Conv1d(self.features, self.width, self.dilation, self.fast, _START)
+        conv = Conv1d(self.features, self.width, self.dilation, start=_START)
         nn.share_scope(self, conv)
         x = kept(x, real) if self.width > 1 else x
         return conv(x) if self.padded else _trimmed(conv(x), (self.width - 1) * self.dilation // 2)
@@ -98,12 +97,11 @@ def _trimmed(x: Array, count: int) -> Array:
 class _ResidualUnit(nn.Module):
     dilation: int
     padded: bool
-    fast: bool = False
 
     @nn.compact
     def __call__(self, x: Array, real: Array | None) -> Array:
         y = Snake(name="block_0")(x)
-        y = _Conv(x.shape[-1], _WIDTH, self.dilation, self.padded, self.fast, name="block_1")(y, real)
+        y = _Conv(x.shape[-1], _WIDTH, self.dilation, self.padded, name="block_1")(y, real)
         y = _Conv(x.shape[-1], 1, name="block_3")(Snake(name="block_2")(y))
         return _trimmed(x, (x.shape[1] - y.shape[1]) // 2) + y
 
@@ -134,7 +132,7 @@ class _Up(nn.Module):
         if real is not None:
             real = jnp.where(real > 0, (real + 1) * self.rate - 2 * self.crop + self.more, 0)
         for i, dilation in enumerate(_DILATIONS):
-            x = _ResidualUnit(dilation, self.padded, True, name=f"block_{i + 2}")(x, real)
+            x = _ResidualUnit(dilation, self.padded, name=f"block_{i + 2}")(x, real)
         return x, real
 
 

@@ -54,6 +54,15 @@ def test_a_roundtrip_leaves_sound_codes_picture_and_record(jaxaudio, models, tmp
     assert not (tmp_path / "again.png").exists()
 
 
+def test_a_source_is_of_the_codec_that_keeps_it_apart(jaxaudio, tmp_path):
+    status, _, err = jaxaudio("codec", "roundtrip", "mix.wav", "-o", "voice.wav", "--source", "speech", "--no-picture")
+    assert status == 0 and "voice.wav" in err
+    record = json.loads((tmp_path / "voice.wav.json").read_text())
+    assert record["model"]["name"] == "tracks-codec-mini" and record["source"] == "speech"
+    made = io.read("voice.wav").samples
+    assert made.shape == (9000, 2) and np.isfinite(made).all() and np.abs(made).max() > 1e-3
+
+
 def test_folders_become_folders(jaxaudio, models, tmp_path):
     for name in ("a.wav", "deep/b.wav"):
         io.write(tmp_path / "in" / name, np.zeros(900, np.float32), 8000)

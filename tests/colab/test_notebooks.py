@@ -51,10 +51,12 @@ def _codecs(said, kinds):
     assert float(re.search(r"equal to those of the whole: (\d+)%", said)[1]) >= 95
     assert "50 tokens/s, 500 bit/s" in said
     assert all(1 < float(figure) < 3 for figure in re.findall(r"in [12] step\(s\), mel distance ([\d.]+)", said))
+    mixed, masked = map(float, re.search(r"speech: (-?[\d.]+) dB in the mixture, (-?[\d.]+) dB by", said).groups())
+    assert masked > mixed + 1
     assert "3 recordings on 2 device(s): (3, 67, 1)" in said
     before, after = map(float, re.search(r"mel distance ([\d.]+) -> ([\d.]+) after 20", said).groups())
     assert after < before
-    assert kinds.count("text/html") >= 5  # players
+    assert kinds.count("text/html") >= 8  # players
     assert kinds.count("image/png") >= 1
 
 

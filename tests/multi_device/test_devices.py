@@ -13,7 +13,9 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 def launch(out, jobs, devices, **environment):
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    flags = (
+        f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"  # the suite's own, see conftest
+    )
     variables = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, **environment}
     command = [sys.executable, "-m", "tests.multi_device.worker", str(out), *jobs]
     return subprocess.Popen(
@@ -29,7 +31,7 @@ def collect(out, children):
     return int(found.pop("devices")), found
 
 
-SINGLE = ["mesh", "mesh accumulate", "inference", "loop", "separator", "sampling", "generate", "benchmark"]
+SINGLE = ["mesh", "mesh accumulate", "inference", "loop", "separator", "codec", "sampling", "generate", "benchmark"]
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,7 @@ def single(tmp_path_factory):
 @pytest.fixture(scope="module")
 def eight(tmp_path_factory):
     out = tmp_path_factory.mktemp("eight") / "found.npz"
-    jobs = [*SINGLE, "pmap", "pmap accumulate", "separator pmap", "sampling pmap"]
+    jobs = [*SINGLE, "pmap", "pmap accumulate", "separator pmap", "codec pmap", "sampling pmap"]
     devices, found = collect(out, [launch(out, jobs, 8)])
     assert devices == 8
     return found
@@ -71,6 +73,8 @@ def assert_same(found, name, single, reference):
         ("loop", "loop"),
         ("separator", "separator"),
         ("separator pmap", "separator"),
+        ("codec", "codec"),
+        ("codec pmap", "codec"),
         ("benchmark", "benchmark"),
         ("sampling", "sampling"),
         ("sampling pmap", "sampling"),

@@ -15,9 +15,12 @@ from jax.sharding import PartitionSpec
 
 import jaxaudio
 from jaxaudio import benchmark, samplers
+from jaxaudio.nn import spectral_autoencoder
 from jaxaudio.nn.norm import BatchNorm
-from jaxaudio.systems import audiosep
+from jaxaudio.nn.spectral_discriminators import BandConfig
+from jaxaudio.systems import audiosep, sdcodec
 from jaxaudio.train import (
+    Experiment,
     adamw,
     batched_inference,
     create,
@@ -31,6 +34,9 @@ from jaxaudio.train import (
     run,
     shard_batch,
 )
+from jaxaudio.train.adversarial import create_gan, gan_optimizer, make_gan_step
+from jaxaudio.train.codec import compared, given, least_squares_critic
+from jaxaudio.train.codec_tasks import sdcodec_task
 from jaxaudio.train.parallel import Mode
 from tests.train import tiny
 
@@ -155,6 +161,50 @@ def separator(mode: Mode):
     return made
 
 
+def codec(mode: Mode):
+    """SD-Codec's training step before its discriminators begin, with codebooks that follow their sources."""
+    config = sdcodec.Config(
+        waves=spectral_autoencoder.Config(step=20, width=8, hidden=8, encoder_layers=1, decoder_layers=1, latent=4),
+        tracks=("speech", "music"),
+        levels=2,
+        size=4,
+        width=2,
+        cosine=False,
+    )
+    rng = np.random.default_rng(0)
+    sources = rng.standard_normal((ROWS, 2, 800)).astype(np.float32)
+    valid = np.array([[1, 1], [1, 0], [0, 1], [1, 1]] * (ROWS // 4), np.float32)
+    task = sdcodec_task(
+        Experiment(build=lambda e: None, out="", model=config, batch_size=ROWS),
+        data=iter(()),
+        evaluation={"sources": sources},
+        critic=least_squares_critic(BandConfig(periods=(2,), period_channels=(2, 2), windows=(), bands=(), channels=2)),
+        terms={
+            "near": compared(1.0, lambda a, b: jnp.mean(jnp.abs(a - b), -1)),
+            "commitment": given(1.0, "commitment"),
+        },
+        swap=0.0,  # within what a device has
+        follow=0.9,
+        adversary_start=9,
+    )
+    params, extra = jax.tree.map(np.asarray, task.init(jax.random.key(0)))
+    for book in extra["generator"]["books"].values():  # in use, so that none is revived: each device would draw its own
+        book |= {"counts": 1000 + book["counts"], "sums": 1000 * book["codebook"]}
+    tx = gan_optimizer(optax.sgd(0.01), optax.sgd(0.01))
+
+    def step(axis):
+        return make_gan_step(task.loss(axis), tx, axis_name=axis, alone=True)
+
+    runner = data_parallel(step, mode)
+    state = runner.place(create_gan(params, extra, tx, jax.random.key(1)))
+    for _ in range(2):
+        state, metrics = runner.run(state, runner.shard(mine({"sources": sources, "valid": valid})), None)
+        jax.block_until_ready(metrics)
+    found = {"params": state.params["generator"], "books": state.extra["generator"], "loss": metrics["loss"]}
+    leaves = jax.tree_util.tree_flatten_with_path(found)[0]
+    return {jax.tree_util.keystr(path): np.asarray(x.addressable_data(0)) for path, x in leaves}
+
+
 def sampling(mode: Mode):
     """A guided network sampled with and without fresh noise: what item i becomes is the item's own business."""
     rng = np.random.default_rng(0)
@@ -235,6 +285,8 @@ JOBS = {
     "benchmark": measured,
     "sampling": lambda: sampling("mesh"),
     "sampling pmap": lambda: sampling("pmap"),
+    "codec": lambda: codec("mesh"),
+    "codec pmap": lambda: codec("pmap"),
     "separator": lambda: separator("mesh"),
     "separator pmap": lambda: separator("pmap"),
 }

@@ -80,3 +80,20 @@ def test_one_dimensional_layers_with_many_channels_agree(dilation):
     reach = 3 * dilation
     expected = convolve1d(x, params["params"]["kernel"], (reach, reach), dilation) + params["params"]["bias"]
     assert_close(conv1d.Conv1d(256, 7, dilation).apply(params, x), expected)
+
+
+@pytest.mark.parametrize("few", [0, 1024], ids=["many positions", "few"])
+@pytest.mark.parametrize(("width", "dilation", "padding"), [(1, 1, (0, 0)), (2, 1, (0, 1)), (3, 2, (2, 2))])
+def test_products_in_the_place_of_convolutions(monkeypatch, few, width, dilation, padding):
+    """Where features are a multiple of 512."""
+    monkeypatch.setattr("jaxaudio.nn.direct._FEW", few)
+    rng = np.random.default_rng(width)
+    x, kernel = (
+        rng.standard_normal((2, 9, 5)).astype(np.float32),
+        rng.standard_normal((width, 5, 512)).astype(np.float32),
+    )
+    made = jax.jit(lambda x, kernel: convolve1d(x, kernel, padding, dilation))(x, kernel)
+    padded = np.pad(x, ((0, 0), padding, (0, 0)))
+    length = padded.shape[1] - (width - 1) * dilation
+    expected = sum(padded[:, i * dilation : i * dilation + length] @ kernel[i] for i in range(width))
+    np.testing.assert_allclose(made, expected, rtol=1e-4, atol=1e-4)
