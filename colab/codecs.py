@@ -114,8 +114,8 @@ for steps in (1, 2) if SMALL else (1, 2, 4, 16):
 # %% [markdown]
 # ## Tokens that keep speech and music apart
 #
-# `tracks-codec-mini` is an SD-Codec: one encoder hears the mixture, and has codes for the speech and codes for the music
-# in it. What they become is a mask, too, which splits the mixture.
+# `tracks-codec-mini` is an SD-Codec: one encoder hears the mixture, and has codes for the speech and codes for the
+# music in it. What they become is a mask, too, which splits the mixture.
 
 # %%
 from jaxaudio.metrics import si_sdr
