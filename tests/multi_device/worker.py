@@ -178,7 +178,9 @@ def codec(mode: Mode):
         Experiment(build=lambda e: None, out="", model=config, batch_size=ROWS),
         data=iter(()),
         evaluation={"sources": sources},
-        critic=least_squares_critic(BandConfig(periods=(2,), period_channels=(2, 2), windows=(64,), bands=((0, 1),), channels=2)),
+        critic=least_squares_critic(
+            BandConfig(periods=(2,), period_channels=(2, 2), windows=(64,), bands=((0, 1),), channels=2)
+        ),
         terms={
             "near": compared(1.0, lambda a, b: jnp.mean(jnp.abs(a - b), -1)),
             "commitment": given(1.0, "commitment"),
