@@ -16,6 +16,7 @@ from jaxaudio.models.codes import SUFFIX
 from jaxaudio.models.registry import DEFAULT_CODEC, DEFAULT_TRACKS
 
 ModelOption = Annotated[str, tyro.conf.arg(metavar="NAME|DIR")]
+OptionalModel = Annotated[str | None, tyro.conf.arg(metavar="NAME|DIR")]
 Rate = Annotated[float | None, tyro.conf.arg(metavar="BITS")]
 
 
@@ -75,7 +76,7 @@ class Decode(_Decoding):
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """File to write; for a folder of code files, a folder."""
 
-    model: Annotated[str | None, tyro.conf.arg(metavar="NAME|DIR")] = None
+    model: OptionalModel = None
     """Path of a model's folder, or name of a shipped model; the one that the codes name by default."""
 
     quiet: bool = False
@@ -97,7 +98,7 @@ class Roundtrip(_Decoding):
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """File to write. Beside it: the codes (.jac), spectrograms (.png) and a record (.json)."""
 
-    model: Annotated[str | None, tyro.conf.arg(metavar="NAME|DIR")] = None
+    model: OptionalModel = None
     """Path of a model's folder, or name of a shipped model; by default one for speech, or, if there is a source to be
     heard, one that keeps speech and music apart."""
 

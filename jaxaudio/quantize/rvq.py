@@ -105,7 +105,7 @@ def quantize(
         carry = rest - made, total + made * on[:, None, None]
         return carry, (codes, latent, *(loss * on for loss in losses))
 
-    steps = _stacked(params, used), active
+    steps = stacked(params, used), active
     (_, z), (codes, latents, commitment, codebook) = jax.lax.scan(level, (x, jnp.zeros_like(x)), steps)
     latents = jnp.moveaxis(latents, 0, 2).reshape(*x.shape[:2], -1)
     return Quantized(z, jnp.moveaxis(codes, 0, 2), latents, jnp.sum(commitment, 0), jnp.sum(codebook, 0))
@@ -153,7 +153,8 @@ def _levels(config: Config, levels: int | None) -> int:
     return used
 
 
-def _stacked(params: Any, levels: int) -> Any:
+def stacked(params: Any, levels: int) -> Any:
+    """The parameters of the first levels as one tree, whose arrays have the level as their first axis."""
     return jax.tree.map(lambda *x: jnp.stack(x), *(params[f"quantizers_{i}"] for i in range(levels)))
 
 

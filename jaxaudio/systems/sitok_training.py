@@ -105,10 +105,19 @@ def loss(
         text = ctc_loss(logits, jnp.sum(said, 1) * config.slots, batch["labels"], spoken) / jnp.maximum(spoken, 1)
         metrics["ctc_loss"] = jnp.mean(text)
         each = each + ctc_weight * text
-    books = _moved(extra["codebooks"], config, made, said, key, decay, revive, axis_name)
-    codes = made["codes"] if config.books == 1 else made["codes"][..., 0]
-    metrics["perplexity"] = vq.perplexity(codes, config.size)
-    return jnp.mean(each), (metrics, {**extra, "codebooks": books})
+    codes = jnp.moveaxis(made["codes"][..., None] if config.books == 1 else made["codes"], -1, 0)
+    books = vq.ema_levels(
+        vq.EmaState(**extra["codebooks"]),
+        made["rests"],
+        codes,
+        said,
+        jax.random.fold_in(key, 2),
+        decay=decay,
+        revive=revive,
+        axis_name=axis_name,
+    )
+    metrics["perplexity"] = vq.perplexity(codes[0], config.size)
+    return jnp.mean(each), (metrics, {**extra, "codebooks": books._asdict()})
 
 
 def decoder_loss(
@@ -300,28 +309,3 @@ def _flow_losses(
 def item_means(x: Array, mask: Array) -> Array:
     """(batch, time) -> (batch,) means over what is real."""
     return jnp.sum(jnp.where(mask, x, 0), 1) / jnp.maximum(jnp.sum(mask, 1), 1)
-
-
-def _moved(
-    books: Params,
-    config: Config,
-    made: dict[str, Array],
-    said: Array,
-    key: Array,
-    decay: float,
-    revive: float,
-    axis_name: str | None,
-) -> Params:
-    """The codebooks after this step."""
-    codes = made["codes"][..., None] if config.books == 1 else made["codes"]
-    state = vq.ema_levels(
-        vq.EmaState(**books),
-        made["rests"],
-        jnp.moveaxis(codes, -1, 0),
-        said,
-        jax.random.fold_in(key, 2),
-        decay=decay,
-        revive=revive,
-        axis_name=axis_name,
-    )
-    return state._asdict()

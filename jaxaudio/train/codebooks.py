@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxaudio.quantize import vq
+from jaxaudio.quantize import rvq, vq
 from jaxaudio.systems import sdcodec
 
 Books = dict[str, dict[str, Array]]
@@ -20,12 +20,8 @@ Books = dict[str, dict[str, Array]]
 
 def start(quantizer: Any) -> Books:
     """Of the parameters of all quantisers, params["quantizer"]: rows that the first step revives."""
-
-    def stacked(levels: Any) -> dict[str, Array]:
-        book = jnp.stack([levels[f"quantizers_{i}"]["codebook"] for i in range(len(levels))])
-        return vq.empty_state(book)._asdict()
-
-    return {name: stacked(levels) for name, levels in quantizer.items()}
+    books = {name: rvq.stacked(levels, len(levels))["codebook"] for name, levels in quantizer.items()}
+    return {name: vq.empty_state(book)._asdict() for name, book in books.items()}
 
 
 def put(quantizer: Any, books: Books) -> Any:

@@ -18,7 +18,7 @@ from jaxaudio.quantize import fsq, rvq
 from jaxaudio.systems import dac, sdcodec, taae
 from jaxaudio.text.ctc import greedy
 from jaxaudio.train import codebooks
-from jaxaudio.train.adversarial import GENERATOR, Adversarial
+from jaxaudio.train.adversarial import GENERATOR
 from jaxaudio.train.codec import (
     Batch,
     Critic,
@@ -58,7 +58,7 @@ def dac_task(
     """
     config: dac.Config = experiment.model
 
-    def generate(params: Any, extra: Any, batch: Batch, key: Array, frozen: Any, axis_name: Any) -> tuple[Made, Any]:
+    def generate(params: Any, extra: Any, batch: Batch, key: Array, frozen: Any) -> tuple[Made, Any]:
         sound = batch["waveform"]
         limits = rvq.drop_levels(key, batch["index"], config.levels, config.dropout)
         made = dac.reconstruct({"params": params}, config, sound, limits)
@@ -78,7 +78,7 @@ def dac_task(
         experiment,
         name="dac",
         init=lambda key: (dac.normalized(dac.init(key, config)), {}),
-        generate=generate,
+        generate=lambda axis_name: generate,
         data=data,
         evaluate=_averaged(measure, evaluation, experiment.batch_size),
         terms=dac_terms(config.sample_rate) if terms is None else terms,
@@ -189,7 +189,7 @@ def sdcodec_task(
         name="sdcodec",
         init=init,
         complete=lambda variables: with_books(fuse(variables["params"][GENERATOR]), variables),
-        generate=generate,
+        generate=lambda axis_name: functools.partial(generate, axis_name=axis_name),
         data=data,
         evaluate=_averaged(measure, evaluation, experiment.batch_size),
         terms=dac_terms(config.sample_rate) if terms is None else terms,
@@ -229,7 +229,7 @@ def taae_task(
     if config.phonemes and "labels" not in evaluation:
         raise ConfigError("a model with phonemes needs data with labels; give them, or set phonemes to 0.")
 
-    def generate(params: Any, extra: Any, batch: Batch, key: Array, frozen: Any, axis_name: Any) -> tuple[Made, Any]:
+    def generate(params: Any, extra: Any, batch: Batch, key: Array, frozen: Any) -> tuple[Made, Any]:
         variables, sound = fuse({"params": params}), batch["waveform"]
         audio, latents, _ = taae.forward(variables, config, sound, key, keep=keep, items=batch["index"])
         made = {"reference": sound, "estimate": audio}
@@ -264,7 +264,7 @@ def taae_task(
         experiment,
         name="taae",
         init=lambda key: (taae.weight_normed(taae.init(key, config)), {}),
-        generate=generate,
+        generate=lambda axis_name: generate,
         data=data,
         evaluate=evaluate,
         terms=taae_terms(config.sample_rate, phonemes=config.phonemes) if terms is None else terms,
@@ -278,7 +278,7 @@ def _task(
     *,
     name: str,
     init: Callable[[Array], tuple[Any, Any]],
-    generate: Callable[[Any, Any, Batch, Array, Any, str | None], tuple[Made, Any]],
+    generate: Callable[[str | None], Callable[[Any, Any, Batch, Array, Any], tuple[Made, Any]]],
     data: DataIterator,
     evaluate: Callable[[Any], dict[str, float]],
     terms: Mapping[str, Term],
@@ -286,14 +286,8 @@ def _task(
     adversary_start: int,
     complete: Callable[[Any], Any] = lambda variables: fuse(variables["params"][GENERATOR]),
 ) -> Task:
-    def loss(axis_name: str | None) -> Adversarial:
-        def over(*given: Any) -> tuple[Made, Any]:
-            return generate(*given, axis_name)
-
-        return codec_losses(over, terms, critic, adversary_start=adversary_start)
-
     return Task(
-        loss=loss,
+        loss=lambda axis_name: codec_losses(generate(axis_name), terms, critic, adversary_start=adversary_start),
         init=functools.partial(init_codec, init=init, critic=critic),
         data=data,
         evaluate=evaluate,

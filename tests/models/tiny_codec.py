@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 
 from jaxaudio.models import folder as folders, systems
-from jaxaudio.nn import vocos, wave_autoencoder
+from jaxaudio.nn import spectral_autoencoder, vocos, wave_autoencoder
 from jaxaudio.systems import dac, sdcodec, sitok
 from tests.models.tiny import filled
 
@@ -23,6 +23,15 @@ SDCODEC = sdcodec.Config(
     width=4,
 )
 
+SPECTRAL = sdcodec.Config(
+    waves=spectral_autoencoder.Config(step=20, width=8, hidden=8, encoder_layers=1, decoder_layers=1, latent=4),
+    tracks=("speech", "music"),
+    levels=3,
+    shared=1,
+    size=4,
+    width=2,
+    cosine=False,
+)
 
 SITOK = dataclasses.replace(
     sitok.MINI,

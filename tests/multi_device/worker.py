@@ -15,10 +15,9 @@ from jax.sharding import PartitionSpec
 
 import jaxaudio
 from jaxaudio import benchmark, samplers
-from jaxaudio.nn import spectral_autoencoder
 from jaxaudio.nn.norm import BatchNorm
 from jaxaudio.nn.spectral_discriminators import BandConfig
-from jaxaudio.systems import audiosep, sdcodec
+from jaxaudio.systems import audiosep
 from jaxaudio.train import (
     Experiment,
     adamw,
@@ -38,6 +37,7 @@ from jaxaudio.train.adversarial import create_gan, gan_optimizer, make_gan_step
 from jaxaudio.train.codec import compared, given, least_squares_critic
 from jaxaudio.train.codec_tasks import sdcodec_task
 from jaxaudio.train.parallel import Mode
+from tests.models.tiny_codec import SPECTRAL
 from tests.train import tiny
 
 ROWS, WIDTH, STEPS = 16, 6, 5
@@ -163,19 +163,11 @@ def separator(mode: Mode):
 
 def codec(mode: Mode):
     """SD-Codec's training step before its discriminators begin, with codebooks that follow their sources."""
-    config = sdcodec.Config(
-        waves=spectral_autoencoder.Config(step=20, width=8, hidden=8, encoder_layers=1, decoder_layers=1, latent=4),
-        tracks=("speech", "music"),
-        levels=2,
-        size=4,
-        width=2,
-        cosine=False,
-    )
     rng = np.random.default_rng(0)
     sources = rng.standard_normal((ROWS, 2, 800)).astype(np.float32)
     valid = np.array([[1, 1], [1, 0], [0, 1], [1, 1]] * (ROWS // 4), np.float32)
     task = sdcodec_task(
-        Experiment(build=lambda e: None, out="", model=config, batch_size=ROWS),
+        Experiment(build=lambda e: None, out="", model=SPECTRAL, batch_size=ROWS),
         data=iter(()),
         evaluation={"sources": sources},
         critic=least_squares_critic(

@@ -8,7 +8,6 @@ import pytest
 from jaxaudio.dsp.distances import Resolution
 from jaxaudio.errors import ConfigError
 from jaxaudio.metrics import si_sdr
-from jaxaudio.nn.spectral_autoencoder import Config as SpectralConfig
 from jaxaudio.nn.spectral_discriminators import BandConfig, SpectrumConfig
 from jaxaudio.nn.wave_autoencoder import Config as WaveConfig
 from jaxaudio.quantize import rvq
@@ -29,6 +28,7 @@ from jaxaudio.train.codec import (
     taae_terms,
 )
 from jaxaudio.train.codec_tasks import dac_task, sdcodec_task, taae_task
+from tests.models.tiny_codec import SPECTRAL
 from tests.train.tiny import Repeated
 
 SAMPLES = 2400
@@ -215,18 +215,9 @@ def test_sdcodec_compares_what_is_in_the_mixture():
 
 
 def test_codebooks_of_sdcodec_may_follow_their_sources(tmp_path):
-    config = sdcodec.Config(
-        waves=SpectralConfig(step=20, width=8, hidden=8, encoder_layers=1, decoder_layers=1, latent=4),
-        tracks=("speech", "music"),
-        levels=3,
-        shared=1,
-        size=4,
-        width=2,
-        cosine=False,
-    )
     sources = np.stack([SOUND, SOUND[::-1] / 2], 1)
     batch = {"sources": sources, "valid": np.array([[1, 1], [1, 0], [1, 0], [1, 1]])}
-    e = experiment(config, tmp_path)
+    e = experiment(SPECTRAL, tmp_path)
     task = sdcodec_task(
         e,
         data=Repeated(**batch),
@@ -248,7 +239,7 @@ def test_codebooks_of_sdcodec_may_follow_their_sources(tmp_path):
         "shared_rvq": (1, 4, 2),
     }
     mixture = jnp.sum(sources * batch["valid"][:, :, None], 1)
-    codes = np.asarray(jax.jit(lambda p, x: sdcodec.encode({"params": p}, config, x))(params["generator"], mixture))
+    codes = np.asarray(jax.jit(lambda p, x: sdcodec.encode({"params": p}, SPECTRAL, x))(params["generator"], mixture))
     for track, name in enumerate(("rvq_dict_speech", "rvq_dict_music")):
         heard = codes[batch["valid"][:, track] > 0, :, track]
         for level in range(2):
@@ -256,7 +247,7 @@ def test_codebooks_of_sdcodec_may_follow_their_sources(tmp_path):
             np.testing.assert_allclose(books[name]["counts"][level], np.maximum(chosen, least), rtol=1e-5)
 
     result = fit(e, task, quiet=True)
-    stored, _ = load_params(tmp_path / "final", jax.eval_shape(lambda: sdcodec.init(jax.random.key(0), config)))
+    stored, _ = load_params(tmp_path / "final", jax.eval_shape(lambda: sdcodec.init(jax.random.key(0), SPECTRAL)))
     for name, book in result.state.extra["generator"]["books"].items():
         for i, level in enumerate(np.asarray(book["codebook"])):
             np.testing.assert_array_equal(stored["params"]["quantizer"][name][f"quantizers_{i}"]["codebook"], level)
