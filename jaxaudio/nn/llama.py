@@ -6,7 +6,7 @@ stack compiles as fast as one layer, and can keep the input of each layer alone 
 """
 
 import dataclasses
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -15,8 +15,9 @@ from jax import Array
 
 from jaxaudio.convert.rules import Rule, linear, prefixed
 from jaxaudio.errors import ConfigError, UsageError
-from jaxaudio.nn import rotary
+from jaxaudio.nn import cache as caches, rotary
 from jaxaudio.nn.attention import attend, padding_bias
+from jaxaudio.nn.cache import Cache
 from jaxaudio.precision import wide
 
 Params = Any
@@ -69,20 +70,6 @@ class Config:
         return self.width // self.heads
 
 
-class Cache(NamedTuple):
-    """Keys and values of the positions so far; see `extend`.
-
-    Attributes:
-      key: (layers, batch, capacity, kv_heads, dim).
-      value: the same.
-      length: () int32, positions so far.
-    """
-
-    key: Array
-    value: Array
-    length: Array
-
-
 class RMSNorm(nn.Module):
     """Divides by the root of the mean square over the channels (Zhang & Sennrich, 2019), then scales.
 
@@ -123,10 +110,7 @@ class _Attention(nn.Module):
         )
         query, key = rotary.rotate(query, turns), rotary.rotate(key, turns)
         if cached is not None:
-            key, value = (
-                jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), start, 1)
-                for old, new in zip(cached, (key, value), strict=True)
-            )
+            key, value = caches.write(cached, (key, value), start)
         whole = jax.default_backend() != "cpu" if c.whole is None else c.whole
         reach = (None, 0 if c.causal else None)
         y = attend(query, key, value, bias, reach=reach, start=start, whole=whole)
@@ -222,8 +206,7 @@ def intermediates(
 
 def empty(config: Config, batch: int, capacity: int) -> Cache:
     """A cache for so many positions of each item."""
-    shape = (config.layers, batch, capacity, config.kv_heads or config.heads, config.dim)
-    return Cache(jnp.zeros(shape, config.dtype), jnp.zeros(shape, config.dtype), jnp.zeros((), jnp.int32))
+    return caches.empty(config.layers, batch, capacity, config.kv_heads or config.heads, config.dim, config.dtype)
 
 
 def extend(

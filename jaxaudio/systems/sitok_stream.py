@@ -8,6 +8,7 @@ from jax.core import Tracer
 
 from jaxaudio.errors import UsageError
 from jaxaudio.nn import llama
+from jaxaudio.nn.cache import Cache
 from jaxaudio.systems import sitok
 from jaxaudio.systems.sitok import Config
 
@@ -23,7 +24,7 @@ class Stream(NamedTuple):
     """
 
     pending: Array
-    cache: llama.Cache
+    cache: Cache
 
 
 def begin(config: Config, batch: int, seconds: float) -> Stream:

@@ -1,0 +1,70 @@
+"""What decoding asks of a model, and the guidance of one."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+def _rows(state: Any, rows: Array) -> Any:
+    return jax.tree.map(lambda x: x[rows], state)
+
+
+class Decoder(NamedTuple):
+    """A model that reads sequences token by token.
+
+    What does not change from token to token, the sound that is described, say, is best closed over by `step`.
+
+    Attributes:
+      step: (tokens (rows,) int32, state) -> (logits (rows, words) of what follows, state).
+      take: (state, rows (n,) int32) -> the state of these sequences, in this order and as often as they are named; by
+        default the rows of every array.
+    """
+
+    step: Callable[[Array, Any], tuple[Array, Any]]
+    take: Callable[[Any, Array], Any] = _rows
+
+
+class Pairs(NamedTuple):
+    """The state of sequences that go through a model twice.
+
+    Attributes:
+      state: of the model: all sequences with their condition, then all without.
+      rows: (rows,) int32; as many as there are sequences.
+    """
+
+    state: Any
+    rows: Array
+
+
+def guided(decoder: Decoder, logits: Array, state: Any, scale: float | Array) -> tuple[Decoder, Array, Pairs]:
+    """Classifier-free guidance (Ho & Salimans, 2022): logits are u + scale (c - u).
+
+    c is what the model says under its condition and u what it says without. Both go through it in one batch.
+
+    Args:
+      decoder: the model.
+      logits: (2 rows, words) of the first token: of all sequences with their condition, then of all without.
+      state: likewise.
+      scale: 1 for the condition alone, more for more than it.
+
+    Returns:
+      (decoder, logits, state) of `rows` sequences.
+    """
+    rows = logits.shape[0] // 2
+
+    def mixed(logits: Array) -> Array:
+        given, free = jnp.split(logits, 2)
+        return free + scale * (given - free)
+
+    def step(tokens: Array, pairs: Pairs) -> tuple[Array, Pairs]:
+        logits, state = decoder.step(jnp.concatenate([tokens, tokens]), pairs.state)
+        return mixed(logits), Pairs(state, pairs.rows)
+
+    def take(pairs: Pairs, rows: Array) -> Pairs:
+        twice = jnp.concatenate([rows, rows + pairs.rows.shape[0]])
+        return Pairs(decoder.take(pairs.state, twice), rows)
+
+    return Decoder(step, take), mixed(logits), Pairs(state, jnp.arange(rows, dtype=jnp.int32))
