@@ -330,9 +330,9 @@ def _attend(
     return y.reshape(*y.shape[:2], -1)
 
 
-def positions(length: int, width: int) -> Array:
-    """Sines and cosines of positions, in turns along the channels (section 3.5): (length, width) float32."""
-    place = jnp.arange(length)[:, None]
+def positions(length: int, width: int, start: Array | int = 0) -> Array:
+    """Sines and cosines of positions from `start`, in turns along the channels (section 3.5): (length, width)."""
+    place = start + jnp.arange(length)[:, None]
     speed = jnp.exp(jnp.arange(0, width, 2) * (-math.log(10000.0) / width))
     return jnp.stack([jnp.sin(place * speed), jnp.cos(place * speed)], -1).reshape(length, width)
 

@@ -1,0 +1,50 @@
+"""SpecAugment: stripes of a spectrogram that are blanked in training (Park et al., 2019, arXiv:1904.08779)."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+def drop_stripes(key: Array, x: Array, *, axis: int, count: int, width: int) -> Array:
+    """Sets stripes of each item to zero.
+
+    Args:
+      key: each item draws its own from it, by its place in the batch.
+      x: (batch, time, frequency[, channels]).
+      axis: 1 for stripes of time, 2 for stripes of frequency.
+      count: stripes per item.
+      width: each is narrower than this, uniformly from 0, and lies anywhere.
+    """
+    size = x.shape[axis]
+
+    def kept(key: Array) -> Array:
+        wide, start = jax.random.split(key)
+        lengths = jax.random.randint(wide, (count, 1), 0, min(width, size))
+        starts = jax.random.randint(start, (count, 1), 0, size - lengths)
+        places = jnp.arange(size)
+        return ~((places >= starts) & (places < starts + lengths)).any(0)
+
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(x.shape[0]))
+    mask = jax.vmap(kept)(keys)
+    shape = [x.shape[0], *(size if i == axis else 1 for i in range(1, x.ndim))]
+    return jnp.where(mask.reshape(shape), x, 0)
+
+
+def spec_augment(
+    key: Array,
+    x: Array,
+    *,
+    time: tuple[int, int] = (2, 64),
+    frequency: tuple[int, int] = (2, 8),
+) -> Array:
+    """Blanks stripes of time and of frequency, (how many, width) of each, as PANNs and the captioners after it do.
+
+    Args:
+      key: draws the stripes.
+      x: (batch, time, frequency[, channels]), normalised, so that zero is its mean.
+      time: stripes of so many frames.
+      frequency: stripes of so many bins.
+    """
+    first, second = jax.random.split(key)
+    x = drop_stripes(first, x, axis=1, count=time[0], width=time[1])
+    return drop_stripes(second, x, axis=2, count=frequency[0], width=frequency[1])

@@ -1,0 +1,238 @@
+"""The captioner: what is heard (or seen) becomes a memory, and words are said about it."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxaudio.dsp.mel import MelConfig, log_mel
+from jaxaudio.errors import ConfigError, UsageError
+from jaxaudio.nn import panns, patches, stack
+from jaxaudio.systems.captioning import words
+from jaxaudio.text.decode import GREEDY, Beam, Beams, Generated, Rules, Sampling, beam_search, generate
+
+Params = Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Shape of a captioner, in which the papers differ by parts.
+
+    Attributes:
+      sound: the encoder of sound; None for none.
+      words: the decoder.
+      bridge: channels of a norm and a layer between encoder and memory, as V-ACT has; 0 for neither.
+      video: channels of video features that stand in the memory before the sound; 0 for none.
+      encoder_layers: Transformer layers over the memory, with sines for positions.
+      encoder_heads: their attention heads.
+      keywords: whether words that are given stand in the memory after the sound.
+      selection: a layer that tells whether a caption is of the sound (CL4AC).
+    """
+
+    sound: panns.Config | patches.Config | None
+    words: words.Config
+    bridge: int = 0
+    video: int = 0
+    encoder_layers: int = 0
+    encoder_heads: int = 8
+    keywords: bool = False
+    selection: bool = False
+
+    def __post_init__(self) -> None:
+        if self.sound is None and not self.video:
+            raise ConfigError(
+                "A captioner needs something to describe: a sound encoder, or the width of video features."
+            )
+
+    @property
+    def mel(self) -> MelConfig:
+        """The front-end."""
+        if self.sound is None:
+            raise UsageError("This captioner describes video features alone; it has no front-end for sound.")
+        return self.sound.mel
+
+    @property
+    def encoder(self) -> stack.Config:
+        """Of the layers over the memory."""
+        like = self.words.stack
+        return dataclasses.replace(like, layers=self.encoder_layers, heads=self.encoder_heads, memory=0, causal=False)
+
+
+def _encoder(config: Config) -> Any:
+    """The module of functions that the sound encoder has."""
+    return patches if isinstance(config.sound, patches.Config) else panns
+
+
+def init(key: Array, config: Config) -> Params:
+    """Random {"params", "batch_stats"}."""
+    keys = iter(jax.random.split(key, 7))
+
+    def dense(a: int, b: int) -> Params:
+        return {"kernel": jax.nn.initializers.xavier_uniform()(next(keys), (a, b)), "bias": jnp.zeros(b)}
+
+    width = config.words.width
+    params = words.init(next(keys), config.words)
+    statistics = {}
+    if config.sound is not None:
+        made = _encoder(config).init(next(keys), config.sound)
+        size = config.sound.embedding
+        params["encoder"], statistics["encoder"] = made["params"], made["batch_stats"]
+        if config.bridge:
+            params["bridge"] = dense(size, config.bridge)
+            params["bridge_norm"] = {"scale": jnp.ones(size), "bias": jnp.zeros(size)}
+        params["audio_linear"] = dense(config.bridge or size, width)
+    if config.video:
+        params["video_linear"] = dense(config.video, width)
+    if config.encoder_layers:
+        params["transformer_encoder"] = stack.init(next(keys), config.encoder)
+    if config.selection:
+        params["rs_fc"] = dense(width, 2)
+    return {"params": params, "batch_stats": statistics}
+
+
+def hear(config: Config, audio: Array) -> Array:
+    """The log-mel spectrogram (batch, frames, mels) of waveforms (batch, time) at the front-end's rate."""
+    mel = log_mel(audio, config.mel)
+    return mel[:, :-1] if isinstance(config.sound, patches.Config) else mel
+
+
+def encode(
+    params: Params,
+    config: Config,
+    mel: Array | None = None,
+    *,
+    video: Array | None = None,
+    keywords: Array | None = None,
+    train: bool = False,
+    key: Array | None = None,
+) -> tuple[dict[str, Array], Params]:
+    """What is described, as the decoder attends to it.
+
+    Args:
+      params: {"params", "batch_stats"} of `init` or of a converted checkpoint.
+      config: that they belong to.
+      mel: (batch, frames, mels) of `hear`.
+      video: (batch, frames, config.video) features of a video.
+      keywords: (batch, count) ids of words that guide the caption (Mei et al., 2021).
+      train: normalise by the batch, and update the running statistics.
+      key: draws dropout and SpecAugment's stripes.
+
+    Returns:
+      ({"memory": (batch, keys, width), and what the encoder gives}, the statistics, new in training).
+
+    Raises:
+      UsageError: something that the model describes is missing.
+    """
+    p, statistics = params["params"], params.get("batch_stats", {})
+    keys = (None,) * 4 if key is None else jax.random.split(key, 4)
+    made: dict[str, Array] = {}
+    parts = []
+    if config.video:
+        if video is None:
+            raise UsageError(f"This captioner sees: give it video features (batch, frames, {config.video}).")
+        parts.append(_active(p["video_linear"], video))
+    if config.sound is not None:
+        if mel is None:
+            raise UsageError("This captioner hears: give it a spectrogram, see `hear`.")
+        variables = {"params": p["encoder"], "batch_stats": statistics["encoder"]}
+        made, new = _encoder(config).apply(variables, config.sound, mel, train=train, key=keys[0])
+        statistics = {"encoder": new}
+        x = made["embedding"]
+        if config.bridge:
+            x = _active(p["bridge"], stack.layer_norm(p["bridge_norm"], x))
+        parts.append(stack.drop(_active(p["audio_linear"], x), config.words.dropout, keys[1]))
+    x = jnp.concatenate(parts, 1)
+    if config.encoder_layers:
+        x = x * config.words.width**0.5 + stack.positions(x.shape[1], config.words.width)
+        x = stack.drop(x, config.words.dropout, keys[2])
+        x = stack.apply(p["transformer_encoder"], config.encoder, x, key=keys[3])
+    made["encoded"] = x
+    if config.keywords and keywords is not None:
+        x = jnp.concatenate([x, p["word_emb"][keywords]], 1)
+    return made | {"memory": x}, statistics
+
+
+def _active(params: Params, x: Array) -> Array:
+    """A layer {"kernel", "bias"} and a ReLU."""
+    return jax.nn.relu(stack.dense(params, x))
+
+
+def caption_logits(
+    params: Params,
+    config: Config,
+    memory: Array,
+    ids: Array,
+    mask: Array | None = None,
+    *,
+    key: Array | None = None,
+) -> Array:
+    """What follows each word of whole captions.
+
+    Args:
+      params: {"params", ...} of `init` or of a converted checkpoint.
+      config: that they belong to.
+      memory: (batch, keys, width) of `encode`.
+      ids: (batch, time) words, the first of which is `config.words.start`.
+      mask: (batch, time), 0 where padded.
+      key: draws dropout, in training.
+
+    Returns:
+      (batch, time, words).
+    """
+    p = params["params"]
+    return words.logits(p, config.words, words.memorise(p, config.words, memory), ids, mask, key=key)
+
+
+def selection_scores(
+    params: Params, config: Config, memory: Array, ids: Array, last: Array, *, key: Array | None = None
+) -> Array:
+    """Whether captions are of a sound (CL4AC): (batch, 2) scores of no and yes.
+
+    Args:
+      params: {"params", ...} of `init` or of a converted checkpoint.
+      config: that they belong to, with `selection`.
+      memory: (batch, keys, width) of `encode`.
+      ids: (batch, time) words, with their start.
+      last: (batch,) int, where the last word is that is no padding.
+      key: draws dropout, in training.
+    """
+    p = params["params"]
+    hidden = words.hidden(p, config.words, words.memorise(p, config.words, memory), ids, key=key)
+    return stack.dense(p["rs_fc"], jnp.take_along_axis(hidden, last[:, None, None], 1)[:, 0])
+
+
+@functools.partial(jax.jit, static_argnums=(1, 3, 4, 5))
+def caption(
+    params: Params,
+    config: Config,
+    memory: Array,
+    length: int = 30,
+    sampling: Sampling = GREEDY,
+    beam: Beam | None = None,
+    key: Array | None = None,
+) -> Generated | Beams:
+    """Says what is in a memory.
+
+    Args:
+      params: {"params", ...} of `init` or of a converted checkpoint.
+      config: that they belong to.
+      memory: (batch, keys, width) of `encode`.
+      length: most words, the end among them.
+      sampling: how words are drawn; the likeliest by default.
+      beam: search instead.
+      key: where words are drawn by chance.
+
+    Returns:
+      One caption per item, or several of a beam; without the start.
+    """
+    p = params["params"]
+    kept = words.memorise(p, config.words, memory)
+    rules = Rules(length=length, end=config.words.end)
+    logits, state = words.read(p, config.words, kept, length)
+    decoder = words.decoder(p, config.words, kept)
+    if beam is not None:
+        return beam_search(decoder, logits, state, rules, beam=beam)
+    return generate(decoder, logits, state, rules, sampling=sampling, key=key)
