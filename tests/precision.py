@@ -1,6 +1,8 @@
 """Double precision for a while."""
 
 import contextlib
+import itertools
+import math
 from collections.abc import Iterator
 from unittest import mock
 
@@ -27,7 +29,10 @@ def double_precision() -> Iterator[None]:
 def convolve(
     x, kernel, window_strides, padding, lhs_dilation=None, rhs_dilation=None, dimension_numbers=None, **options
 ):
-    """`jax.lax.conv_general_dilated`, for float64 as one product with all windows of the input side by side."""
+    """`jax.lax.conv_general_dilated`, for float64 as matrix products.
+
+    One for each tap of a small kernel, or one with all windows of the input side by side.
+    """
     given = (x, kernel, window_strides, padding, lhs_dilation, rhs_dilation, dimension_numbers)
     groups = options.get("feature_group_count", 1)
     spread = set(lhs_dilation or (1,)) != {1} or options.get("batch_group_count", 1) != 1
@@ -41,6 +46,9 @@ def convolve(
     if isinstance(padding, str):
         padding = jax.lax.padtype_to_pads(x.shape[1:-1], reach, window_strides, padding)
     x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    if math.prod(widths) <= 25:
+        y = _by_taps(x, kernel, window_strides, steps, groups)
+        return y.transpose(*np.argsort([made[0], *made[2:], made[1]]))
     for axis in reversed(range(len(taps))):
         starts = np.arange(0, x.shape[1 + axis] - reach[axis] + 1, window_strides[axis])
         x = jnp.take(x, starts[:, None] + steps[axis] * np.arange(widths[axis]), axis=1 + axis)
@@ -50,3 +58,21 @@ def convolve(
     pairs = "".join(o + w for o, w in zip(out, window, strict=True))
     y = jnp.einsum(f"n{pairs}gc,{window}cgf->n{out}gf", x, kernel)
     return y.reshape(*y.shape[:-2], -1).transpose(*np.argsort([made[0], *made[2:], made[1]]))
+
+
+def _by_taps(x, kernel, strides, steps, groups):
+    """Channels last, padded already: the sum over the taps of a shifted input times that tap's matrix."""
+    *widths, depth, features = kernel.shape
+    sizes = [
+        (size - (width - 1) * step - 1) // stride + 1
+        for size, width, step, stride in zip(x.shape[1:-1], widths, steps, strides, strict=True)
+    ]
+    y = jnp.zeros(())
+    for tap in itertools.product(*map(range, widths)):
+        seen = tuple(
+            slice(i * step, i * step + (size - 1) * stride + 1, stride)
+            for i, step, size, stride in zip(tap, steps, sizes, strides, strict=True)
+        )
+        part = x[:, *seen].reshape(-1, groups, depth)
+        y = y + jnp.einsum("ngc,cgf->ngf", part, kernel[tap].reshape(depth, groups, -1))
+    return y.reshape(x.shape[0], *sizes, features)

@@ -9,6 +9,7 @@ import contextlib
 import io
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from jaxaudio.errors import AudioError, MissingError, UsageError
 try:
     import tensorflow_datasets as tfds
     from etils import epath
+    from tensorflow_datasets.core import shuffle
 except ImportError as error:
     raise MissingError("data sets on disk need TensorFlow Datasets; pip install 'jaxaudio[data]'.") from error
 
@@ -208,7 +210,7 @@ def _write(name: str, splits: Mapping[str, Iterable[Clip]], folder: Path, progre
         builder_class = type(
             name, (AudioClips,), {"name": name, "__module__": __name__, "pkg_dir_path": AudioClips.pkg_dir_path}
         )
-    with _progress_bar(progress), contextlib.redirect_stdout(io.StringIO()):  # TFDS announces itself there
+    with _progress_bar(progress), _kept_in_memory(), contextlib.redirect_stdout(io.StringIO()):  # TFDS announces itself
         builder = builder_class(clips=splits, data_dir=os.fspath(folder), file_format="array_record")
         builder.download_and_prepare()
     return {split: info.num_examples for split, info in builder.info.splits.items()}
@@ -224,6 +226,16 @@ def _damage_reported(folder: str | Path) -> Generator[None, None, None]:
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(f"cannot read the data set in {folder} ({reason}); build it again.") from error
+
+
+@contextlib.contextmanager
+def _kept_in_memory() -> Generator[None, None, None]:
+    """A split waits in memory until it is written: past a gigabyte, TFDS would put it aside through TensorFlow."""
+    limit, shuffle.MAX_MEM_BUFFER_SIZE = shuffle.MAX_MEM_BUFFER_SIZE, sys.maxsize
+    try:
+        yield
+    finally:
+        shuffle.MAX_MEM_BUFFER_SIZE = limit
 
 
 @contextlib.contextmanager

@@ -52,6 +52,14 @@ def test_round_trip_is_exact_and_in_order(dataset):
     assert [path.name for path in folder.parent.iterdir()] == ["tiny"]  # nothing is left beside it
 
 
+def test_a_large_set_needs_no_tensorflow_either(tmp_path, monkeypatch):
+    monkeypatch.setattr("tensorflow_datasets.core.shuffle.MAX_MEM_BUFFER_SIZE", 1000)
+    clips = [pcm_clip(i, 5000) for i in range(1, 5)]
+    write_dataset("large_set", {"train": iter(clips)}, tmp_path / "large")
+    for one, other in zip(open_dataset(tmp_path / "large")["train"], clips, strict=True):
+        equal(one, other)
+
+
 def test_plain_tfds_reads_it_without_tensorflow(dataset):
     folder, splits = dataset
     program = f"""
