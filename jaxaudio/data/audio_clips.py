@@ -99,6 +99,8 @@ class ClipSource:
         return len(self._records)
 
     def __getitem__(self, index: int, /) -> Clip:
+        if index >= len(self):  # which ends a loop over the clips
+            raise IndexError(f"no clip {index}; there are {len(self)}")
         with _damage_reported(self._folder):
             return from_record(self._records[index])
 
