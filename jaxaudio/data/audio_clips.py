@@ -233,11 +233,12 @@ def _damage_reported(folder: str | Path) -> Generator[None, None, None]:
 @contextlib.contextmanager
 def _kept_in_memory() -> Generator[None, None, None]:
     """A split waits in memory until it is written: past a gigabyte, TFDS would put it aside through TensorFlow."""
-    limit, shuffle.MAX_MEM_BUFFER_SIZE = shuffle.MAX_MEM_BUFFER_SIZE, sys.maxsize
+    limit = shuffle.MAX_MEM_BUFFER_SIZE
+    setattr(shuffle, "MAX_MEM_BUFFER_SIZE", sys.maxsize)  # noqa: B010
     try:
         yield
     finally:
-        shuffle.MAX_MEM_BUFFER_SIZE = limit
+        setattr(shuffle, "MAX_MEM_BUFFER_SIZE", limit)  # noqa: B010
 
 
 @contextlib.contextmanager

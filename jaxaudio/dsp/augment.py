@@ -9,7 +9,7 @@ def drop_stripes(key: Array, x: Array, *, axis: int, count: int, width: int) -> 
     """Sets stripes of each item to zero.
 
     Args:
-      key: each item draws its own from it, by its place in the batch.
+      key: each item draws its own from it, by its place in the batch; or (batch,) keys, one each.
       x: (batch, time, frequency[, channels]).
       axis: 1 for stripes of time, 2 for stripes of frequency.
       count: stripes per item.
@@ -24,7 +24,7 @@ def drop_stripes(key: Array, x: Array, *, axis: int, count: int, width: int) -> 
         places = jnp.arange(size)
         return ~((places >= starts) & (places < starts + lengths)).any(0)
 
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(x.shape[0]))
+    keys = key if key.ndim else jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(x.shape[0]))
     mask = jax.vmap(kept)(keys)
     shape = [x.shape[0], *(size if i == axis else 1 for i in range(1, x.ndim))]
     return jnp.where(mask.reshape(shape), x, 0)
@@ -45,6 +45,7 @@ def spec_augment(
       time: stripes of so many frames.
       frequency: stripes of so many bins.
     """
-    first, second = jax.random.split(key)
-    x = drop_stripes(first, x, axis=1, count=time[0], width=time[1])
-    return drop_stripes(second, x, axis=2, count=frequency[0], width=frequency[1])
+    keys = key if key.ndim else jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(x.shape[0]))
+    pairs = jax.vmap(jax.random.split)(keys)
+    x = drop_stripes(pairs[:, 0], x, axis=1, count=time[0], width=time[1])
+    return drop_stripes(pairs[:, 1], x, axis=2, count=frequency[0], width=frequency[1])

@@ -14,6 +14,7 @@ from jaxaudio.convert.rules import Rule, batch_norm, conv2d, linear, prefixed
 from jaxaudio.dsp.augment import spec_augment
 from jaxaudio.dsp.mel import MelConfig
 from jaxaudio.nn.conv import Conv3x3, average_pool
+from jaxaudio.nn.dropout import drop, split
 from jaxaudio.nn.norm import BatchNorm
 
 Params = Any
@@ -96,10 +97,10 @@ class _Residual(nn.Module):
     config: Config
 
     @nn.compact
-    def __call__(self, x: Array, train: bool, drop: nn.Dropout) -> Array:
+    def __call__(self, x: Array, train: bool, key: Array | None) -> Array:
         start = average_pool(x, (self.step, self.step))
         y = Conv3x3(self.features, bias=False, fast=not train, name="conv1")(start)
-        y = drop(nn.relu(_norm(self.config, "bn1")(y, train)))
+        y = drop(nn.relu(_norm(self.config, "bn1")(y, train)), self.config.dropout, key)
         y = Conv3x3(self.features, bias=False, fast=not train, name="conv2")(y)
         y = _norm(self.config, "bn2")(y, train)
         if self.step != 1:
@@ -118,40 +119,42 @@ class PANN(nn.Module):
     config: Config
 
     @nn.compact
-    def __call__(self, mel: Array, train: bool = False, *, random: bool = False) -> dict[str, Array]:
-        """(batch, time, mels) in dB -> everything on the way; `random` draws dropout and stripes from "dropout"."""
+    def __call__(self, mel: Array, train: bool = False, key: Array | None = None) -> dict[str, Array]:
+        """(batch, time, mels) in dB -> everything on the way; the key draws dropout and stripes."""
         c = self.config
-        drop = nn.Dropout(c.dropout, deterministic=not random)
+        first, last, *keys = split(key, 5 + len(c.widths) + sum(c.layers))
+        drawn = iter(keys)
         made = {"bn0": _norm(c, "bn0")(mel, train)}
         x = made["bn0"]
-        if random and c.augment:
-            x = spec_augment(self.make_rng("dropout"), x)
+        if first is not None and c.augment:
+            x = spec_augment(first, x)
         x = x[..., None]
         if c.layers:
             x = made["conv_block1"] = _Block(c.widths[0], True, c, name="conv_block1")(x, train)
-            x = drop(x)
+            x = drop(x, c.dropout, next(drawn))
             for number, count in enumerate(c.layers, 1):
                 for i in range(count):
                     step = 2 if i == 0 and number > 1 else 1
                     block = _Residual(64 * 2 ** (number - 1), step, c, name=f"resnet_layer{number}_{i}")
-                    x = block(x, train, drop)
+                    x = block(x, train, next(drawn))
                 made[f"resnet_layer{number}"] = x
-            x = drop(average_pool(x, (2, 2)))
+            x = drop(average_pool(x, (2, 2)), c.dropout, next(drawn))
             x = made["conv_block_after1"] = _Block(c.widths[1], False, c, name="conv_block_after1")(x, train)
-            x = drop(x)
+            x = drop(x, c.dropout, next(drawn))
         else:
             for number, width in enumerate(c.widths, 1):
                 pool = c.last_pool or number < len(c.widths)
                 name = f"conv_block{number}"
                 x = made[name] = _Block(width, pool, c, name=name)(x, train)
-                x = drop(x)
+                x = drop(x, c.dropout, next(drawn))
         x = made["maps"] = x.mean(2)
         if c.head != "frames":
             x = x.max(1) + x.mean(1) if c.head == "clip" else x.mean(1)
         if c.head != "mean":
-            late = nn.Dropout(c.dropout if c.head == "frames" else c.head_dropout, deterministic=not random)
-            x = x if c.head == "frames" else late(x)
-            x = late(nn.relu(nn.Dense(c.embedding, name="fc1")(x)))
+            before, after = split(last, 2)
+            x = x if c.head == "frames" else drop(x, c.head_dropout, before)
+            x = nn.relu(nn.Dense(c.embedding, name="fc1")(x))
+            x = drop(x, c.dropout if c.head == "frames" else c.head_dropout, after)
         made["embedding"] = x
         if c.classes:
             made["logits"] = nn.Dense(c.classes, name="fc_audioset")(x)
@@ -173,7 +176,7 @@ def apply(
       config: that they belong to.
       mel: (batch, time, mels) of `dsp.mel.log_mel` with `config.mel`; of `config.stride` frames at least.
       train: normalise by the batch, and update the running statistics.
-      key: draws dropout and SpecAugment's stripes; without it there are none.
+      key: () or (batch,), draws dropout and SpecAugment's stripes; without it there are none.
 
     Returns:
       ({"embedding": as `Config.head` says: (batch, time / stride, channels) or (batch, channels); "logits": (batch,
@@ -181,9 +184,8 @@ def apply(
       each block's output under its name}, the statistics, new in training).
     """
     network = PANN(config)
-    rngs = None if key is None else {"dropout": key}
     # Where it is not in training, the running statistics come back as they were.
-    made, changed = network.apply(params, mel, train, random=key is not None, rngs=rngs, mutable=["batch_stats"])
+    made, changed = network.apply(params, mel, train, key, mutable=["batch_stats"])
     return made, changed["batch_stats"]
 
 

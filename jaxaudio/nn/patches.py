@@ -15,6 +15,7 @@ from jaxaudio.dsp.augment import spec_augment
 from jaxaudio.dsp.mel import MelConfig
 from jaxaudio.errors import UsageError
 from jaxaudio.nn import stack
+from jaxaudio.nn.dropout import drop, split
 from jaxaudio.nn.norm import BatchNorm
 
 Params = Any
@@ -128,7 +129,7 @@ def apply(
     # Where it is not in training, the running statistics come back as they were.
     x, changed = _batch_norm(c).apply(norm, mel, train, mutable=["batch_stats"])
     statistics = {"bn0": changed["batch_stats"]}
-    keys = (None,) * 3 if key is None else jax.random.split(key, 3)
+    keys = split(key, 3)
     if keys[0] is not None and c.augment:
         x = spec_augment(keys[0], x)
     x = x[:, : count * c.frames].reshape(x.shape[0], count, -1)
@@ -136,7 +137,7 @@ def apply(
     x = made["patches"]
     if c.token:
         x = jnp.concatenate([jnp.broadcast_to(p["cls_token"], (x.shape[0], 1, c.width)), x], 1)
-    x = stack.drop(x + p["pos_embedding"][: x.shape[1]], c.dropout, keys[1])
+    x = drop(x + p["pos_embedding"][: x.shape[1]], c.dropout, keys[1])
     x = made["blocks"] = stack.apply(p["blocks"], c.stack, x, key=keys[2])
     if c.classes:
         x = stack.dense(p["mlp_head"], stack.layer_norm(p["norm"], x))

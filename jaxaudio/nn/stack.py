@@ -18,6 +18,7 @@ from jaxaudio.errors import ConfigError, UsageError
 from jaxaudio.nn import cache as caches
 from jaxaudio.nn.attention import attend, attention_weights, padding_bias
 from jaxaudio.nn.cache import Cache
+from jaxaudio.nn.dropout import drop, split
 from jaxaudio.precision import computed, wide
 
 Params = Any
@@ -134,13 +135,6 @@ def layer_norm(params: Params, x: Array, epsilon: float = 1e-5) -> Array:
     return (y * params["scale"] + params["bias"]).astype(x.dtype)
 
 
-def drop(x: Array, rate: float, key: Array | None) -> Array:
-    """Dropout: zeroes a part of x and scales the rest up; nothing without a key or a rate."""
-    if key is None or not rate:
-        return x
-    return jnp.where(jax.random.bernoulli(key, 1 - rate, x.shape), x / (1 - rate), 0).astype(x.dtype)
-
-
 def memorise(params: Params, config: Config, memory: Array, mask: Array | None = None) -> Memory:
     """Keys and values of a memory, once for all positions that attend to it.
 
@@ -177,7 +171,7 @@ def apply(
       x: (batch, time, width).
       mask: (batch, time), nonzero where a position is real; the others are seen by none, and hold anything.
       memory: of `memorise`, where the stack attends to one.
-      key: draws dropout, in training.
+      key: draws dropout, in training; () or (batch,).
 
     Returns:
       (batch, time, width).
@@ -259,11 +253,11 @@ def _run(
     x = computed(x, config.dtype)
     reach = (None, 0 if config.causal else None)
     crossed = None if memory is None else (memory.key, memory.value)
-    keys = None if key is None else jax.random.split(key, config.layers)
+    keys = None if key is None else jnp.stack(split(key, config.layers))
 
     def layer(x: Array, scanned: Any) -> tuple[Array, Any]:
         weights, cache, cross, key = scanned
-        drawn = iter([None] * 6 if key is None else list(jax.random.split(key, 6)))
+        drawn = iter(split(key, 6))
         kept: Any = ()
 
         def part(x: Array, name: str, inner: Callable[[Array], Array]) -> Array:

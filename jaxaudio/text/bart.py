@@ -11,6 +11,7 @@ from jaxaudio.convert.rules import Rule, prefixed
 from jaxaudio.errors import UsageError
 from jaxaudio.nn import cache as caches, stack
 from jaxaudio.nn.cache import Cache
+from jaxaudio.nn.dropout import drop, split
 from jaxaudio.nn.stack import Memory
 from jaxaudio.precision import wide
 from jaxaudio.text.decode import Decoder
@@ -141,8 +142,8 @@ def encode(params: Params, config: Config, x: Array, mask: Array | None = None, 
         raise UsageError(
             f"{x.shape[1]} positions; this model has {config.max_position_embeddings}: give a shorter one."
         )
-    keys = (None, None) if key is None else jax.random.split(key)
-    x = stack.drop(_embedded(params, "encoder", x), config.dropout, keys[0])
+    keys = split(key, 2)
+    x = drop(_embedded(params, "encoder", x), config.dropout, keys[0])
     return stack.apply(params["encoder"], config.encoder, x, mask=mask, key=keys[1])
 
 
@@ -167,8 +168,8 @@ def logits(
     Returns:
       (batch, time, words) float32.
     """
-    keys = (None, None) if key is None else jax.random.split(key)
-    x = stack.drop(_embedded(params, "decoder", ids), config.dropout, keys[0])
+    keys = split(key, 2)
+    x = drop(_embedded(params, "decoder", ids), config.dropout, keys[0])
     x = stack.apply(params["decoder"], config.decoder, x, mask=mask, memory=memory, key=keys[1])
     return _spoken(params, x)
 

@@ -11,6 +11,7 @@ from jax import Array
 from jaxaudio.convert.rules import Rule
 from jaxaudio.errors import UsageError
 from jaxaudio.nn import stack
+from jaxaudio.nn.dropout import drop, split
 from jaxaudio.precision import wide
 from jaxaudio.text import causal
 from jaxaudio.text.causal import Reading
@@ -90,8 +91,8 @@ def intermediates(
 ) -> dict[str, Array]:
     """Like `logits`, but {"hidden": (layers, batch, time, width) after each layer, "out": after the norm, "logits"}."""
     padded = 0 if mask is None else jnp.sum(1 - mask.astype(jnp.int32), 1)[:, None]
-    keys = (None, None) if key is None else jax.random.split(key)
-    x = stack.drop(embed(params, x, jnp.arange(x.shape[1]) - padded), config.embd_pdrop, keys[0])
+    keys = split(key, 2)
+    x = drop(embed(params, x, jnp.arange(x.shape[1]) - padded), config.embd_pdrop, keys[0])
     made = stack.intermediates(params["stack"], config.stack, x, mask=mask, key=keys[1])
     return made | {"logits": wide(made["out"]) @ params["wte"].T}
 

@@ -11,6 +11,7 @@ from jax import Array
 from jaxaudio.dsp.mel import MelConfig, log_mel
 from jaxaudio.errors import ConfigError, UsageError
 from jaxaudio.nn import panns, patches, stack
+from jaxaudio.nn.dropout import drop, split
 from jaxaudio.systems.captioning import words
 from jaxaudio.text.decode import GREEDY, Beam, Beams, Generated, Rules, Sampling, beam_search, generate
 
@@ -127,7 +128,7 @@ def encode(
       UsageError: something that the model describes is missing.
     """
     p, statistics = params["params"], params.get("batch_stats", {})
-    keys = (None,) * 4 if key is None else jax.random.split(key, 4)
+    keys = split(key, 4)
     made: dict[str, Array] = {}
     parts = []
     if config.video:
@@ -143,11 +144,11 @@ def encode(
         x = made["embedding"]
         if config.bridge:
             x = _active(p["bridge"], stack.layer_norm(p["bridge_norm"], x))
-        parts.append(stack.drop(_active(p["audio_linear"], x), config.words.dropout, keys[1]))
+        parts.append(drop(_active(p["audio_linear"], x), config.words.dropout, keys[1]))
     x = jnp.concatenate(parts, 1)
     if config.encoder_layers:
         x = x * config.words.width**0.5 + stack.positions(x.shape[1], config.words.width)
-        x = stack.drop(x, config.words.dropout, keys[2])
+        x = drop(x, config.words.dropout, keys[2])
         x = stack.apply(p["transformer_encoder"], config.encoder, x, key=keys[3])
     made["encoded"] = x
     if config.keywords and keywords is not None:

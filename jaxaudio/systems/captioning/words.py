@@ -11,6 +11,7 @@ from jax import Array
 from jaxaudio.convert.rules import Rule, linear, prefixed
 from jaxaudio.nn import cache as caches, stack
 from jaxaudio.nn.cache import Cache
+from jaxaudio.nn.dropout import drop, split
 from jaxaudio.nn.stack import Memory
 from jaxaudio.precision import wide
 from jaxaudio.text.decode import Decoder
@@ -87,8 +88,8 @@ def hidden(
     params: Params, config: Config, memory: Memory, ids: Array, mask: Array | None = None, *, key: Array | None = None
 ) -> Array:
     """What the layers make of whole captions: (batch, time, width); arguments as `logits`."""
-    keys = (None, None) if key is None else jax.random.split(key)
-    x = stack.drop(embed(params, config, ids), config.dropout, keys[0])
+    keys = split(key, 2)
+    x = drop(embed(params, config, ids), config.dropout, keys[0])
     return stack.apply(params["transformer_decoder"], config.stack, x, mask=mask, memory=memory, key=keys[1])
 
 
