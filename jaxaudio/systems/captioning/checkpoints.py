@@ -50,6 +50,20 @@ VACT_AUDIO = Config(sound=patches.Config(token=False, classes=0), bridge=1024, w
 VACT_AUDIO_VISUAL = Config(sound=patches.Config(token=False, classes=0), video=1024, words=_ACT_WORDS)
 
 
+MINI = Config(
+    sound=panns.Config(
+        widths=(32, 64, 128, 192),
+        mel=dataclasses.replace(panns.MEL_32K, hop=640),
+        head="frames",
+        embedding=192,
+        classes=0,
+        dropout=0.1,
+    ),
+    words=words.Config(vocab_size=600, width=128, layers=2, heads=4, hidden=512, dropout=0.1),
+)
+"""What is shipped; its vocabulary comes from what it is trained on."""
+
+
 def _layer(key: str, path: str) -> tuple[Rule, Rule]:
     return Rule(rf"{key}\.weight", f"params/{path}/kernel", linear), Rule(rf"{key}\.bias", f"params/{path}/bias")
 

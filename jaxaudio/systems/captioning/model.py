@@ -2,11 +2,12 @@
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from tyro.conf import subcommand
 
 from jaxaudio.dsp.mel import MelConfig, log_mel
 from jaxaudio.errors import ConfigError, UsageError
@@ -33,7 +34,7 @@ class Config:
       selection: a layer that tells whether a caption is of the sound (CL4AC).
     """
 
-    sound: panns.Config | patches.Config | None
+    sound: Annotated[panns.Config, subcommand("cnn")] | Annotated[patches.Config, subcommand("patches")] | None
     words: words.Config
     bridge: int = 0
     video: int = 0

@@ -1,0 +1,66 @@
+"""The small captioner that is shipped with jaxaudio, trained on `open_sounds`.
+
+jaxaudio data build open_sounds --out data/open_sounds
+jaxaudio train experiments/captioning_mini.py --data.root data/open_sounds
+"""
+
+import dataclasses
+
+from jaxaudio.data import open_sounds
+from jaxaudio.data.described import DescribedConfig
+from jaxaudio.systems import captioning
+from jaxaudio.train import Experiment, Optimizer, Task
+from jaxaudio.train.captioning import captioning_task
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Data:
+    """Where the sounds are and how they are mixed.
+
+    Attributes:
+      root: folder of the built `open_sounds`.
+      seconds: length of a sound.
+      pairs: share of the sounds that are two at once.
+      trials: held-out sounds per evaluation.
+    """
+
+    root: str = "data/open_sounds"
+    seconds: float = 4.0
+    pairs: float = 0.4
+    trials: int = 400
+
+
+def build(experiment: Experiment) -> Task:
+    """Sounds with their captions, and the captioner."""
+    data = experiment.data
+    return captioning_task(
+        experiment,
+        open_sounds.open_split(data.root, "train"),
+        open_sounds.open_split(data.root, "heldout_clips"),
+        data=DescribedConfig(
+            batch=experiment.batch_size,
+            sample_rate=experiment.model.mel.sample_rate,
+            seconds=data.seconds,
+            pairs=data.pairs,
+            seed=experiment.seed,
+        ),
+        trials=data.trials,
+    )
+
+
+EXPERIMENT = Experiment(
+    build=build,
+    out="runs/captioning_mini",
+    steps=6000,
+    batch_size=48,
+    model=captioning.MINI,
+    data=Data(),
+    optimizer=Optimizer(lr=1e-3, weight_decay=1e-3, schedule="cosine", warm_up_steps=200),
+    clip_norm=2.0,
+    ema_decay=0.998,
+    log_every=20,
+    eval_every=500,
+    save_every=200,
+    save_minutes=5,
+    best="named",
+)

@@ -1,0 +1,58 @@
+"""What a captioner minimises."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxaudio.nn.dropout import split
+from jaxaudio.systems.captioning import losses
+from jaxaudio.systems.captioning.model import Config, caption_logits, encode, hear
+
+Params = Any
+
+
+def loss(
+    params: Params,
+    extra: Params,
+    batch: dict[str, Array],
+    key: Array | None = None,
+    frozen: Any = None,
+    *,
+    config: Config,
+    smoothing: float = 0.1,
+    padding: bool = False,
+) -> tuple[Array, tuple[dict[str, Array], Params]]:
+    """Cross entropy of each next word of the captions, with label smoothing.
+
+    Args:
+      params: the parameters.
+      extra: {"batch_stats"}.
+      batch: "audio" (batch, time) at the front-end's rate, or "mel" of `hear`; "video" and "keywords" where the model
+        takes them; "ids" and "mask" (batch, length) of the captions, with start and end; "index" (batch,).
+      key: draws dropout and SpecAugment's stripes, for each item by its index.
+      frozen: not used.
+      config: of the captioner.
+      smoothing: see `losses.smoothed`.
+      padding: count what stands after the end, as the original code does; its captions are padded with ends.
+
+    Returns:
+      (loss, ({"accuracy": share of the words that are the likeliest}, {"batch_stats"})).
+    """
+    del frozen
+    variables = {"params": params, **extra}
+    keys = None
+    if key is not None:
+        index = batch.get("index", jnp.arange(batch["ids"].shape[0]))
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
+    first, second = split(keys, 2)
+    mel = batch["mel"] if "mel" in batch else hear(config, batch["audio"]) if "audio" in batch else None
+    seen = {name: batch[name] for name in ("video", "keywords") if name in batch}
+    made, statistics = encode(variables, config, mel, **seen, train=key is not None, key=first)
+    ids, mask = batch["ids"], batch["mask"]
+    logits = caption_logits(variables, config, made["memory"], ids[:, :-1], mask[:, :-1], key=second)
+    targets, counted = ids[:, 1:], None if padding else mask[:, 1:]
+    value = losses.smoothed(logits, targets, counted, smoothing=smoothing)
+    right = losses.masked_mean((jnp.argmax(logits, -1) == targets).astype(value.dtype), mask[:, 1:])
+    return value, ({"accuracy": right}, {"batch_stats": statistics})

@@ -1,0 +1,155 @@
+"""How the captioners of this package are trained on described sounds, and judged by whether they name what is heard."""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxaudio.data import mixing
+from jaxaudio.data.described import DescribedConfig, DescribedPipeline
+from jaxaudio.data.pipeline import Clips, conflict_names
+from jaxaudio.metrics.naming import Names, naming_rate
+from jaxaudio.systems import captioning
+from jaxaudio.systems.captioning.objective import loss
+from jaxaudio.text.vocabulary import Vocabulary
+from jaxaudio.train.experiment import Experiment, Task
+
+
+class Judged:
+    """Sounds whose concepts are known: single clips, and mixtures of two at equal levels.
+
+    Args:
+      clips: what was held out.
+      names: the phrases of the concepts.
+      config: rate and length.
+      count: single clips; half as many mixtures.
+      concepts: those to be asked for; all by default.
+    """
+
+    def __init__(
+        self, clips: Clips, names: Names, config: DescribedConfig, count: int, concepts: Iterable[str] | None = None
+    ):
+        self._names, rng = names, np.random.default_rng(11)
+        asked = None if concepts is None else set(concepts)
+        members: dict[str, list[int]] = {}
+        for i in range(len(clips)):
+            label = clips[i].labels[0]
+            if asked is None or label in asked:
+                members.setdefault(label, []).append(i)
+        # Every concept as often as any other, as far as there are clips.
+        rows = [list(rng.permutation(own)) for own in members.values()]
+        order = [int(i) for row in itertools.zip_longest(*rows) for i in row if i is not None]
+
+        def audio(i: int) -> np.ndarray:
+            clip = clips[i]
+            sound = mixing.resample(mixing.to_mono(clip.audio), clip.sample_rate, config.sample_rate)
+            sound = mixing.cut(sound, config.length, rng, "random")
+            return sound / max(float(np.sqrt(np.mean(np.square(sound)))), 1e-6) * np.float32(0.05)
+
+        single = order[:count]
+        self.single = np.stack([audio(i) for i in single]), [[clips[i].labels] for i in single]
+        pairs = []
+        for i in order[: count // 2]:
+            others = (int(j) for j in rng.permutation(order))
+            pairs.append((i, next(j for j in others if not conflict_names(clips[i]) & conflict_names(clips[j]))))
+        mixed = np.stack([audio(i) + audio(j) for i, j in pairs])
+        self.pairs = mixed, [[clips[i].labels, clips[j].labels] for i, j in pairs]
+
+    def rates(self, describe: Any) -> dict[str, float]:
+        """Share of single clips whose concept is named, and of mixtures of which both are.
+
+        Args:
+          describe: audio (batch, time) -> captions.
+        """
+        return {
+            "named": naming_rate(self._names, describe(self.single[0]), self.single[1]),
+            "both_named": naming_rate(self._names, describe(self.pairs[0]), self.pairs[1]),
+        }
+
+
+def phrases(clips: Clips) -> dict[str, set[str]]:
+    """{first label: the captions of its clips}."""
+    found: dict[str, set[str]] = {}
+    for i in range(len(clips)):
+        clip = clips[i]
+        found.setdefault(clip.labels[0], set()).update(clip.captions)
+    return found
+
+
+def captioning_task(
+    experiment: Experiment,
+    clips: Clips,
+    held_out: Clips,
+    *,
+    data: DescribedConfig,
+    words: int = 24,
+    trials: int = 400,
+    smoothing: float = 0.1,
+    known_words: Vocabulary | None = None,
+) -> Task:
+    """A captioner on sounds and their sentences.
+
+    Args:
+      experiment: its `model` is the captioner's configuration, whose vocabulary is set here.
+      clips: to be described.
+      held_out: to be judged by, with the labels of the first.
+      data: how batches are made.
+      words: most of a caption, start and end among them.
+      trials: held-out sounds per evaluation; half as many mixtures.
+      smoothing: of the targets.
+      known_words: the vocabulary; the words of the captions by default.
+    """
+    known = phrases(clips)
+    joined = [template.format("", "") for template in data.joined]
+    vocabulary = known_words or Vocabulary.of(itertools.chain(*known.values(), joined))
+    config: captioning.Config = experiment.model
+    spoken = dataclasses.replace(config.words, vocab_size=len(vocabulary), start=vocabulary.start, end=vocabulary.end)
+    config = dataclasses.replace(config, words=spoken)
+
+    def text(captions: Sequence[str]) -> dict[str, np.ndarray]:
+        ids, mask = vocabulary.encode(captions, words)
+        return {"ids": ids, "mask": mask}
+
+    judged = Judged(held_out, Names(known), data, trials, known)
+
+    @jax.jit
+    def said(variables: Any, audio: jax.Array) -> jax.Array:
+        made, _ = captioning.encode(variables, config, captioning.hear(config, audio))
+        return captioning.caption(variables, config, made["memory"], words).tokens
+
+    def evaluate(variables: dict[str, Any]) -> dict[str, float]:
+        def describe(audio: np.ndarray) -> list[str]:
+            captions: list[str] = []
+            for start in range(0, len(audio), 50):
+                part = audio[start : start + 50]
+                padded = np.concatenate([part, np.zeros((50 - len(part), audio.shape[1]), np.float32)])
+                captions += [vocabulary.decode(row) for row in np.asarray(said(variables, padded))[: len(part)]]
+            return captions
+
+        return judged.rates(describe)
+
+    def start(key: jax.Array) -> tuple[Any, Any]:
+        variables = captioning.init(key, config)
+        return variables["params"], {"batch_stats": variables["batch_stats"]}
+
+    def of_axis(axis_name: str | None) -> Any:
+        sound = config.sound
+        mapped = (
+            config
+            if sound is None
+            else dataclasses.replace(config, sound=dataclasses.replace(sound, axis_name=axis_name))
+        )
+        return functools.partial(loss, config=mapped, smoothing=smoothing)
+
+    share = jax.process_index(), jax.process_count()
+    return Task(
+        loss=of_axis,
+        init=start,
+        data=iter(DescribedPipeline(clips, data, text=text, share=share)),
+        evaluate=evaluate,
+        config={"system": "captioning", "config": dataclasses.asdict(config), "words": list(vocabulary.words)},
+    )
