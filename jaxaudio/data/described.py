@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,12 +61,14 @@ class DescribedConfig:
 class DescribedPipeline:
     """Sounds and their captions: `for batch in DescribedPipeline(clips, config)` never ends.
 
-    A batch is a dict of audio (batch, time) float32 and whatever arrays `text` makes of the captions.
+    A batch is a dict of audio (batch, time) float32, whatever arrays `text` makes of the captions, and with `concepts`
+    tags (batch, concepts) float32, 1 for what is heard.
 
     Args:
       clips: anything with `len` and `[index] -> Clip`.
       config: see `DescribedConfig`.
       text: captions -> named arrays with a leading batch axis.
+      concepts: labels that are told.
       share: (index, count) of this process, as in `MixturePipeline`.
 
     Raises:
@@ -81,6 +83,7 @@ class DescribedPipeline:
         config: DescribedConfig,
         *,
         text: Callable[[Sequence[str]], dict[str, np.ndarray]],
+        concepts: Sequence[str] = (),
         share: tuple[int, int] = (0, 1),
     ):
         own_rows(config.batch, share)
@@ -100,7 +103,7 @@ class DescribedPipeline:
             .MapDataset.range(1 << 40)
             .map(rows)
             .batch(config.batch, batch_fn=list)
-            .map(functools.partial(_stacked, text, share))
+            .map(functools.partial(_stacked, text, {name: i for i, name in enumerate(concepts)}, share))
         )
 
     def __getitem__(self, step: int) -> Batch:
@@ -116,8 +119,8 @@ class DescribedPipeline:
 
 def described(
     clips: Clips, members: Sequence[Sequence[int]], config: DescribedConfig, index: int
-) -> tuple[np.ndarray, str]:
-    """Row number `index`: (time,) float32 of one sound or two, and the sentence.
+) -> tuple[np.ndarray, str, frozenset[str]]:
+    """Row number `index`: (time,) float32 of one sound or two, the sentence, and their labels.
 
     Args:
       clips: mono, at the rate wanted.
@@ -137,6 +140,7 @@ def described(
 
     first = pick()
     audio, caption = heard(first)
+    labels = frozenset(first.labels)
     if rng.random() < config.pairs:
         others = (pick() for _ in range(20))
         second = next((clip for clip in others if not conflict_names(clip) & conflict_names(first)), None)
@@ -146,9 +150,10 @@ def described(
             audio = audio + other * np.float32(_gain(audio, other, ratio))
             pair = (caption, words) if rng.random() < 0.5 else (words, caption)
             caption = config.joined[int(rng.integers(len(config.joined)))].format(*pair)
+            labels |= frozenset(second.labels)
     peak = float(np.abs(audio).max())
     gain = 10.0 ** (rng.uniform(*config.level_db) / 20)
-    return audio * np.float32(min(gain, 1.0 / max(peak, 1e-9))), caption
+    return audio * np.float32(min(gain, 1.0 / max(peak, 1e-9))), caption, labels
 
 
 def _gain(first: np.ndarray, second: np.ndarray, ratio_db: float) -> float:
@@ -160,8 +165,15 @@ def _gain(first: np.ndarray, second: np.ndarray, ratio_db: float) -> float:
 
 
 def _stacked(
-    text: Callable[[Sequence[str]], dict[str, np.ndarray]], share: tuple[int, int], rows: list[tuple[np.ndarray, str]]
+    text: Callable[[Sequence[str]], dict[str, np.ndarray]],
+    places: Mapping[str, int],
+    share: tuple[int, int],
+    rows: list[tuple[np.ndarray, str, frozenset[str]]],
 ) -> Batch:
-    rows = rows[own_rows(len(rows), share)]
-    audio = np.stack([row[0] for row in rows]).astype(np.float32)
-    return {"audio": audio, **text([row[1] for row in rows])}
+    sounds, captions, labels = zip(*rows[own_rows(len(rows), share)], strict=True)
+    batch = {"audio": np.stack(sounds).astype(np.float32), **text(captions)}
+    if places:
+        batch["tags"] = np.zeros((len(labels), len(places)), np.float32)
+        for row, names in zip(batch["tags"], labels, strict=True):
+            row[[places[name] for name in names if name in places]] = 1
+    return batch

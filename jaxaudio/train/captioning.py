@@ -14,6 +14,7 @@ from jaxaudio.data.described import DescribedConfig, DescribedPipeline
 from jaxaudio.data.pipeline import Clips, conflict_names
 from jaxaudio.metrics.naming import Names, naming_rate
 from jaxaudio.systems import captioning
+from jaxaudio.systems.captioning.model import tag_logits
 from jaxaudio.systems.captioning.objective import loss
 from jaxaudio.text.vocabulary import Vocabulary
 from jaxaudio.train.experiment import Experiment, Task
@@ -108,7 +109,8 @@ def captioning_task(
     vocabulary = known_words or Vocabulary.of(itertools.chain(*known.values(), joined))
     config: captioning.Config = experiment.model
     spoken = dataclasses.replace(config.words, vocab_size=len(vocabulary), start=vocabulary.start, end=vocabulary.end)
-    config = dataclasses.replace(config, words=spoken)
+    concepts = sorted(known)
+    config = dataclasses.replace(config, words=spoken, tags=len(concepts) if config.tags else 0)
 
     def text(captions: Sequence[str]) -> dict[str, np.ndarray]:
         ids, mask = vocabulary.encode(captions, words)
@@ -121,6 +123,11 @@ def captioning_task(
         made, _ = captioning.encode(variables, config, captioning.hear(config, audio))
         return captioning.caption(variables, config, made["memory"], words).tokens
 
+    @jax.jit
+    def tagged(variables: Any, audio: jax.Array) -> jax.Array:
+        made, _ = captioning.encode(variables, config, captioning.hear(config, audio))
+        return tag_logits(variables, config, made["embedding"]).argmax(-1)
+
     def evaluate(variables: dict[str, Any]) -> dict[str, float]:
         def describe(audio: np.ndarray) -> list[str]:
             captions: list[str] = []
@@ -130,7 +137,12 @@ def captioning_task(
                 captions += [vocabulary.decode(row) for row in np.asarray(said(variables, padded))[: len(part)]]
             return captions
 
-        return judged.rates(describe)
+        rates = judged.rates(describe)
+        if config.tags:
+            audio, labels = judged.single
+            best = np.concatenate([tagged(variables, audio[i : i + 50]) for i in range(0, len(audio), 50)])
+            rates["tagged"] = float(np.mean([concepts[b] in own[0] for b, own in zip(best, labels, strict=True)]))
+        return rates
 
     def start(key: jax.Array) -> tuple[Any, Any]:
         variables = captioning.init(key, config)
@@ -149,7 +161,12 @@ def captioning_task(
     return Task(
         loss=of_axis,
         init=start,
-        data=iter(DescribedPipeline(clips, data, text=text, share=share)),
+        data=iter(DescribedPipeline(clips, data, text=text, concepts=concepts if config.tags else (), share=share)),
         evaluate=evaluate,
-        config={"system": "captioning", "config": dataclasses.asdict(config), "words": list(vocabulary.words)},
+        config={
+            "system": "captioning",
+            "config": dataclasses.asdict(config),
+            "words": list(vocabulary.words),
+            "tags": concepts,
+        },
     )

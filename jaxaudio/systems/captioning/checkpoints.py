@@ -60,8 +60,9 @@ MINI = Config(
         dropout=0.1,
     ),
     words=words.Config(vocab_size=600, width=128, layers=2, heads=4, hidden=512, dropout=0.1),
+    tags=204,
 )
-"""What is shipped; its vocabulary comes from what it is trained on."""
+"""What is shipped; its vocabulary and its tags come from what it is trained on."""
 
 
 def _layer(key: str, path: str) -> tuple[Rule, Rule]:

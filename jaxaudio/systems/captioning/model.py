@@ -32,6 +32,7 @@ class Config:
       encoder_heads: their attention heads.
       keywords: whether words that are given stand in the memory after the sound.
       selection: a layer that tells whether a caption is of the sound (CL4AC).
+      tags: concepts that a layer tells apart in what the encoder hears; 0 for no such layer.
     """
 
     sound: Annotated[panns.Config, subcommand("cnn")] | Annotated[patches.Config, subcommand("patches")] | None
@@ -42,6 +43,7 @@ class Config:
     encoder_heads: int = 8
     keywords: bool = False
     selection: bool = False
+    tags: int = 0
 
     def __post_init__(self) -> None:
         if self.sound is None and not self.video:
@@ -63,6 +65,13 @@ class Config:
         return dataclasses.replace(like, layers=self.encoder_layers, heads=self.encoder_heads, memory=0, causal=False)
 
 
+def _size(config: Config) -> int:
+    """Channels of what the sound encoder gives."""
+    if config.sound is None:
+        raise ConfigError("Tags are of sound; give the captioner a sound encoder.")
+    return config.sound.embedding
+
+
 def _encoder(config: Config) -> Any:
     """The module of functions that the sound encoder has."""
     return patches if isinstance(config.sound, patches.Config) else panns
@@ -70,7 +79,7 @@ def _encoder(config: Config) -> Any:
 
 def init(key: Array, config: Config) -> Params:
     """Random {"params", "batch_stats"}."""
-    keys = iter(jax.random.split(key, 7))
+    keys = iter(jax.random.split(key, 8))
 
     def dense(a: int, b: int) -> Params:
         return {"kernel": jax.nn.initializers.xavier_uniform()(next(keys), (a, b)), "bias": jnp.zeros(b)}
@@ -92,6 +101,9 @@ def init(key: Array, config: Config) -> Params:
         params["transformer_encoder"] = stack.init(next(keys), config.encoder)
     if config.selection:
         params["rs_fc"] = dense(width, 2)
+    if config.tags:
+        # Few of many concepts are heard at a time: it begins by saying so.
+        params["tag_fc"] = dense(_size(config), config.tags) | {"bias": jnp.full(config.tags, -4.0)}
     return {"params": params, "batch_stats": statistics}
 
 
@@ -186,6 +198,19 @@ def caption_logits(
     """
     p = params["params"]
     return words.logits(p, config.words, words.memorise(p, config.words, memory), ids, mask, key=key)
+
+
+def tag_logits(params: Params, config: Config, embedding: Array) -> Array:
+    """How sure each concept is, before the sigmoid, in what `encode` gives as "embedding": (batch, config.tags).
+
+    By the maximum and the mean over time, as PANNs' taggers have it.
+
+    Raises:
+      UsageError: the captioner has no such layer.
+    """
+    if not config.tags:
+        raise UsageError("This captioner has no layer for tags; take one that has, captioning-mini say.")
+    return stack.dense(params["params"]["tag_fc"], embedding.max(1) + embedding.mean(1))
 
 
 def selection_scores(

@@ -8,7 +8,7 @@ from jax import Array
 
 from jaxaudio.nn.dropout import split
 from jaxaudio.systems.captioning import losses
-from jaxaudio.systems.captioning.model import Config, caption_logits, encode, hear
+from jaxaudio.systems.captioning.model import Config, caption_logits, encode, hear, tag_logits
 
 Params = Any
 
@@ -23,6 +23,7 @@ def loss(
     config: Config,
     smoothing: float = 0.1,
     padding: bool = False,
+    tag_weight: float = 1.0,
 ) -> tuple[Array, tuple[dict[str, Array], Params]]:
     """Cross entropy of each next word of the captions, with label smoothing.
 
@@ -35,6 +36,7 @@ def loss(
       frozen: not used.
       config: of the captioner.
       smoothing: see `losses.smoothed`.
+      tag_weight: factor on the cross entropy of the tags, a sum over them, where batches have "tags".
       padding: count what stands after the end, as the original code does; its captions are padded with ends.
 
     Returns:
@@ -55,4 +57,10 @@ def loss(
     targets, counted = ids[:, 1:], None if padding else mask[:, 1:]
     value = losses.smoothed(logits, targets, counted, smoothing=smoothing)
     right = losses.masked_mean((jnp.argmax(logits, -1) == targets).astype(value.dtype), mask[:, 1:])
-    return value, ({"accuracy": right}, {"batch_stats": statistics})
+    metrics = {"accuracy": right}
+    if "tags" in batch:
+        x = tag_logits(variables, config, made["embedding"])
+        missed = jnp.maximum(x, 0) - x * batch["tags"] + jnp.log1p(jnp.exp(-jnp.abs(x)))
+        metrics |= {"caption_loss": value, "tag_loss": missed.sum(-1).mean()}
+        value = value + tag_weight * metrics["tag_loss"]
+    return value, (metrics, {"batch_stats": statistics})
