@@ -1,0 +1,74 @@
+"""The captioner's task: after a few steps it names what it hears."""
+
+import jax
+import numpy as np
+import optax
+
+from jaxaudio.data.clips import Clip
+from jaxaudio.data.described import DescribedConfig
+from jaxaudio.dsp.mel import MelConfig
+from jaxaudio.nn import panns
+from jaxaudio.systems import captioning
+from jaxaudio.systems.captioning import words
+from jaxaudio.train import Experiment
+from jaxaudio.train.captioning import captioning_task
+
+RATE = 8000
+MODEL = captioning.Config(
+    sound=panns.Config(
+        widths=(8, 12),
+        mel=MelConfig(sample_rate=RATE, n_fft=256, hop=128, n_mels=16, fmin=50, fmax=4000),
+        head="frames",
+        embedding=24,
+        classes=0,
+        dropout=0.0,
+        augment=False,
+    ),
+    words=words.Config(vocab_size=3, width=24, layers=1, heads=2, hidden=32, dropout=0.0),
+    tags=3,
+)
+
+
+def clips(seed):
+    rng, made = np.random.default_rng(seed), []
+    times = np.arange(4000) / RATE
+    for number in range(24):
+        kind = ("hum", "whistle", "hiss")[number % 3]
+        pitch = {"hum": rng.uniform(100, 200), "whistle": rng.uniform(1500, 2500), "hiss": 0}[kind]
+        audio = np.sin(2 * np.pi * pitch * times) if pitch else rng.normal(size=4000) / 2
+        made.append(
+            Clip(
+                id=f"{kind} {number}",
+                audio=(0.2 * audio).astype(np.float32),
+                sample_rate=RATE,
+                captions=(f"a {kind}", f"someone makes a {kind}"),
+                labels=(kind,),
+                source=f"{seed} {number}",
+                licence="CC0-1.0",
+            )
+        )
+    return made
+
+
+def test_it_learns_to_name_what_is_heard():
+    experiment = Experiment(build=lambda _: None, batch_size=24, model=MODEL)
+    data = DescribedConfig(batch=24, sample_rate=RATE, seconds=0.5)
+    task = captioning_task(experiment, clips(0), clips(1), data=data, words=14, trials=24)
+    assert task.config["tags"] == ["hiss", "hum", "whistle"]
+    loss, tx = task.loss(None), optax.adam(1e-2)
+
+    @jax.jit
+    def step(params, extra, opt, batch, key):
+        (value, (_, extra)), slopes = jax.value_and_grad(loss, has_aux=True)(params, extra, batch, key, None)
+        updates, opt = tx.update(slopes, opt, params)
+        return optax.apply_updates(params, updates), extra, opt, value
+
+    params, extra = task.init(jax.random.key(0))
+    before, opt = task.evaluate({"params": params, **extra}), tx.init(params)
+    for number in range(100):
+        params, extra, opt, _ = step(params, extra, opt, next(task.data), jax.random.key(number))
+    after = task.evaluate({"params": params, **extra})
+    task.data.close()
+    assert before["named"] < 0.5
+    assert after["named"] > 0.9
+    assert after["tagged"] > 0.9
