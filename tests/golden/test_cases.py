@@ -16,11 +16,6 @@ HERE = Path(__file__).parent
 FILES = sorted(path for path in HERE.glob("*/io*.npz") if path.parent.name not in BY_HAND)
 
 ROUNDED = {
-    "keyword_tagger_cnn14": {
-        "train_grad:feature_extractor.bn0.bias": 1e-2,
-        "train_grad:feature_extractor.conv_block1.conv1.weight": 1e-2,
-        "train_grad_norms": 5e-3,
-    },
     "cl4ac_full": {
         "grad:feature_extractor.bn0.weight": 1e-2,
         "grad:feature_extractor.conv_block1.conv1.weight": 1e-2,
