@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxaudio.errors import UsageError
+
 
 class Cache(NamedTuple):
     """What a causal stack has seen.
@@ -25,6 +27,14 @@ def empty(layers: int, batch: int, capacity: int, heads: int, dim: int, dtype: s
     """A cache for `capacity` positions of each item."""
     shape = (layers, batch, capacity, heads, dim)
     return Cache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype), jnp.zeros((), jnp.int32))
+
+
+def check(cache: Cache, positions: int, *, causal: bool) -> None:
+    """Refuses, with a UsageError, a stack that is not causal, and more positions than a cache could hold."""
+    if not causal:
+        raise UsageError("Only a causal stack can be run in parts; give the whole to `apply`.")
+    if positions > cache.key.shape[2]:
+        raise UsageError(f"{positions} positions do not fit a cache of {cache.key.shape[2]}; make a larger one.")
 
 
 def write(cached: tuple[Array, Array], new: tuple[Array, Array], place: Array | int) -> tuple[Array, Array]:

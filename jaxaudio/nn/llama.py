@@ -14,11 +14,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxaudio.convert.rules import Rule, linear, prefixed
-from jaxaudio.errors import ConfigError, UsageError
+from jaxaudio.errors import ConfigError
 from jaxaudio.nn import cache as caches, rotary
 from jaxaudio.nn.attention import attend, padding_bias
 from jaxaudio.nn.cache import Cache
-from jaxaudio.precision import wide
+from jaxaudio.precision import computed, wide
 
 Params = Any
 
@@ -236,10 +236,7 @@ def extend(
     Raises:
       UsageError: the stack is not causal, or x is longer than the whole cache.
     """
-    if not config.causal:
-        raise UsageError("Only a causal stack can be run in parts; give the whole to `apply`.")
-    if x.shape[1] > cache.key.shape[2]:
-        raise UsageError(f"{x.shape[1]} positions do not fit a cache of {cache.key.shape[2]}; make a larger one.")
+    caches.check(cache, x.shape[1], causal=config.causal)
     at = cache.length
     turn = at if start is None else start
     y, (_, kept) = _run(params, config, x, mask, condition, turn, cached=(cache.key, cache.value), place=at)
@@ -261,7 +258,7 @@ def _run(
     """(out, (hidden states, caches)), each () unless asked for."""
     bias = None if mask is None else padding_bias(mask)
     turns = rotary.angles(x.shape[1], config.dim, config.base, start)
-    x = x.astype(config.dtype) if config.dtype != "float32" else x  # float64 stays what it is
+    x = computed(x, config.dtype)
 
     def layer(x: Array, scanned: tuple[Params, tuple[Array, Array] | None]) -> tuple[Array, Any]:
         weights, cache = scanned

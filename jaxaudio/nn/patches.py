@@ -86,19 +86,16 @@ def init(key: Array, config: Config) -> Params:
     first, layers, places, token, head = jax.random.split(key, 5)
     norm = _batch_norm(config).init(key, jnp.zeros((1, 1, config.mel.n_mels)))
 
-    def dense(key: Array, a: int, b: int) -> Params:
-        return {"kernel": jax.nn.initializers.xavier_uniform()(key, (a, b)), "bias": jnp.zeros(b)}
-
     params = {
         "bn0": norm["params"],
-        "patch_embed": dense(first, config.frames * config.mel.n_mels, config.width),
+        "patch_embed": stack.dense_init(first, config.frames * config.mel.n_mels, config.width),
         "cls_token": 0.02 * jax.random.normal(token, (config.width,)),
         "pos_embedding": 0.02 * jax.random.normal(places, (config.patches + 1, config.width)),
         "blocks": stack.init(layers, config.stack),
     }
     if config.classes:
-        scale = {"scale": jnp.ones(config.width), "bias": jnp.zeros(config.width)}
-        params |= {"norm": scale, "mlp_head": dense(head, config.width, config.classes)}
+        head = stack.dense_init(head, config.width, config.classes)
+        params |= {"norm": stack.norm_init(config.width), "mlp_head": head}
     return {"params": params, "batch_stats": {"bn0": norm["batch_stats"]}}
 
 

@@ -100,26 +100,31 @@ def init(key: Array, config: Config) -> Params:
     def layer(key: Array) -> Params:
         keys = iter(jax.random.split(key, 10))
 
-        def dense(a: int, b: int) -> Params:
-            kernel = jax.nn.initializers.xavier_uniform()(next(keys), (a, b))
-            return {"kernel": kernel, "bias": jnp.zeros(b)}
-
         def attention(source: int) -> Params:
             sources = {"q_proj": config.width, "k_proj": source, "v_proj": source, "out_proj": config.width}
-            return {name: dense(size, config.width) for name, size in sources.items()}
+            return {name: dense_init(next(keys), size, config.width) for name, size in sources.items()}
 
-        made = {"self_attn": attention(config.width), "self_attn_layer_norm": _norm_init(config)}
+        made = {"self_attn": attention(config.width), "self_attn_layer_norm": norm_init(config.width)}
         if config.memory:
-            made |= {"encoder_attn": attention(config.memory), "encoder_attn_layer_norm": _norm_init(config)}
-        perceptron = {"fc1": dense(config.width, config.hidden), "fc2": dense(config.hidden, config.width)}
-        return made | perceptron | {"final_layer_norm": _norm_init(config)}
+            made |= {"encoder_attn": attention(config.memory), "encoder_attn_layer_norm": norm_init(config.width)}
+        perceptron = {
+            "fc1": dense_init(next(keys), config.width, config.hidden),
+            "fc2": dense_init(next(keys), config.hidden, config.width),
+        }
+        return made | perceptron | {"final_layer_norm": norm_init(config.width)}
 
     params = {"layers": jax.vmap(layer)(jax.random.split(key, config.layers))}
-    return params | ({"norm": _norm_init(config)} if config.last_norm else {})
+    return params | ({"norm": norm_init(config.width)} if config.last_norm else {})
 
 
-def _norm_init(config: Config) -> Params:
-    return {"scale": jnp.ones(config.width), "bias": jnp.zeros(config.width)}
+def dense_init(key: Array, inputs: int, features: int) -> Params:
+    """A random affine map for `dense`."""
+    return {"kernel": jax.nn.initializers.xavier_uniform()(key, (inputs, features)), "bias": jnp.zeros(features)}
+
+
+def norm_init(width: int) -> Params:
+    """A norm for `layer_norm` that scales nothing yet."""
+    return {"scale": jnp.ones(width), "bias": jnp.zeros(width)}
 
 
 def dense(params: Params, x: Array) -> Array:
@@ -223,10 +228,7 @@ def extend(
     Raises:
       UsageError: the stack is not causal, or x is longer than the whole cache.
     """
-    if not config.causal:
-        raise UsageError("Only a causal stack can be run in parts; give the whole to `apply`.")
-    if x.shape[1] > cache.key.shape[2]:
-        raise UsageError(f"{x.shape[1]} positions do not fit a cache of {cache.key.shape[2]}; make a larger one.")
+    caches.check(cache, x.shape[1], causal=config.causal)
     kept = (cache.key, cache.value)
     y, (_, (key, value)) = _run(params, config, x, mask, memory, None, cached=kept, place=cache.length)
     return y, Cache(key, value, cache.length + x.shape[1])

@@ -102,9 +102,12 @@ def init(key: Array, config: Config) -> Params:
 
     def half(table: Array, layers: Array, of: stack.Config) -> Params:
         shape = (config.max_position_embeddings + _OFFSET, config.d_model)
-        norm = {"scale": jnp.ones(config.d_model), "bias": jnp.zeros(config.d_model)}
         places = 0.02 * jax.random.normal(table, shape)
-        return {"embed_positions": places, "layernorm_embedding": norm, **stack.init(layers, of)}
+        return {
+            "embed_positions": places,
+            "layernorm_embedding": stack.norm_init(config.d_model),
+            **stack.init(layers, of),
+        }
 
     return {
         "shared": 0.02 * jax.random.normal(words, (config.vocab_size, config.d_model)),

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -31,6 +32,11 @@ class Reading(NamedTuple):
         return self.cache.length - self.padded
 
 
+def padding(mask: Array) -> Array:
+    """How many positions are padded: mask (rows, time), 0 where they are -> (rows,) int32."""
+    return jnp.sum(1 - mask.astype(jnp.int32), 1)
+
+
 def begin(cache: Cache, mask: Array) -> Reading:
     """The reading before prompts with a mask (rows, time) are read, into an empty cache that has room for more.
 
@@ -41,7 +47,7 @@ def begin(cache: Cache, mask: Array) -> Reading:
     room = cache.key.shape[2] - mask.shape[1]
     if room < 0:
         raise UsageError(f"A prompt of {mask.shape[1]} tokens does not fit a cache of {cache.key.shape[2]}.")
-    return Reading(cache, jnp.pad(mask, ((0, 0), (0, room)), constant_values=1), jnp.sum(1 - mask, 1))
+    return Reading(cache, jnp.pad(mask, ((0, 0), (0, room)), constant_values=1), padding(mask))
 
 
 def take(reading: Reading, rows: Array) -> Reading:
@@ -73,6 +79,5 @@ def mean_loss(logits: Array, labels: Array, ignored: int = -100) -> Array:
     logits, labels = logits[:, :-1], labels[:, 1:]
     counted = labels != ignored
     words = jnp.where(counted, labels, 0)[..., None]
-    each = logits - jnp.max(logits, -1, keepdims=True)
-    each = jnp.log(jnp.exp(each).sum(-1)) - jnp.take_along_axis(each, words, -1)[..., 0]
+    each = -jnp.take_along_axis(jax.nn.log_softmax(logits), words, -1)[..., 0]
     return jnp.sum(each * counted) / jnp.maximum(jnp.sum(counted), 1)

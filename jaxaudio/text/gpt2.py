@@ -90,7 +90,7 @@ def intermediates(
     params: Params, config: Config, x: Array, mask: Array | None = None, *, key: Array | None = None
 ) -> dict[str, Array]:
     """Like `logits`, but {"hidden": (layers, batch, time, width) after each layer, "out": after the norm, "logits"}."""
-    padded = 0 if mask is None else jnp.sum(1 - mask.astype(jnp.int32), 1)[:, None]
+    padded = 0 if mask is None else causal.padding(mask)[:, None]
     keys = split(key, 2)
     x = drop(embed(params, x, jnp.arange(x.shape[1]) - padded), config.embd_pdrop, keys[0])
     made = stack.intermediates(params["stack"], config.stack, x, mask=mask, key=keys[1])

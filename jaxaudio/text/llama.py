@@ -82,7 +82,7 @@ def _spoken(params: Params, x: Array) -> Array:
 
 def intermediates(params: Params, config: Config, x: Array, mask: Array | None = None) -> dict[str, Array]:
     """Like `logits`, but {"hidden": (layers, batch, time, width) after each layer, "out": after the norm, "logits"}."""
-    start = 0 if mask is None else -jnp.sum(1 - mask.astype(jnp.int32), 1)
+    start = 0 if mask is None else -causal.padding(mask)
     made = llama.intermediates(params["stack"], config.stack, embed(params, x), mask=mask, start=start)
     return made | {"logits": _spoken(params, made["out"])}
 

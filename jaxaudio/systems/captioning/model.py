@@ -82,7 +82,7 @@ def init(key: Array, config: Config) -> Params:
     keys = iter(jax.random.split(key, 8))
 
     def dense(a: int, b: int) -> Params:
-        return {"kernel": jax.nn.initializers.xavier_uniform()(next(keys), (a, b)), "bias": jnp.zeros(b)}
+        return stack.dense_init(next(keys), a, b)
 
     width = config.words.width
     params = words.init(next(keys), config.words)
@@ -93,7 +93,7 @@ def init(key: Array, config: Config) -> Params:
         params["encoder"], statistics["encoder"] = made["params"], made["batch_stats"]
         if config.bridge:
             params["bridge"] = dense(size, config.bridge)
-            params["bridge_norm"] = {"scale": jnp.ones(size), "bias": jnp.zeros(size)}
+            params["bridge_norm"] = stack.norm_init(size)
         params["audio_linear"] = dense(config.bridge or size, width)
     if config.video:
         params["video_linear"] = dense(config.video, width)
