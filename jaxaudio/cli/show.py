@@ -33,11 +33,11 @@ class Clock:
 
         self.seconds.setdefault("compile", 0.0)
 
-        def listen(event: str, duration: float, **_: Any) -> None:
+        def listen(event: str, duration_secs: float, **_: str | int) -> None:
             if event == _COMPILING:
-                self.seconds["compile"] += duration
+                self.seconds["compile"] += duration_secs
 
-        monitoring.register_event_duration_secs_listener(listen)  # ty: ignore[invalid-argument-type]
+        monitoring.register_event_duration_secs_listener(listen)
 
     def rounded(self) -> dict[str, float]:
         """For a record, in seconds."""

@@ -1,6 +1,7 @@
 """Whole words as ids, for captions: a list of words with a start, an end and one for what is not in it."""
 
 import dataclasses
+import functools
 import json
 import re
 from collections import Counter
@@ -35,7 +36,10 @@ class Vocabulary:
         if missing or len(set(self.words)) != len(self.words):
             why = f"lacks {', '.join(sorted(missing))}" if missing else "has a word twice"
             raise CheckpointError(f"The list of words {why}; get the model's words.json again.")
-        object.__setattr__(self, "_ids", {word: i for i, word in enumerate(self.words)})
+
+    @functools.cached_property
+    def _ids(self) -> dict[str, int]:
+        return {word: i for i, word in enumerate(self.words)}
 
     def __len__(self) -> int:
         return len(self.words)
@@ -43,19 +47,19 @@ class Vocabulary:
     @property
     def start(self) -> int:
         """Id of what every caption begins with."""
-        return self._ids[START]  # ty: ignore[unresolved-attribute]
+        return self._ids[START]
 
     @property
     def end(self) -> int:
         """Id of what ends it; also the padding."""
-        return self._ids[END]  # ty: ignore[unresolved-attribute]
+        return self._ids[END]
 
     def encode(self, texts: Sequence[str], length: int) -> tuple[np.ndarray, np.ndarray]:
         """Ids of captions with start and end, cut or padded with ends, and their mask: (batch, length) int32 each."""
-        unknown = self._ids[UNKNOWN]  # ty: ignore[unresolved-attribute]
+        unknown = self._ids[UNKNOWN]
         ids, mask = (np.full((len(texts), length), fill, np.int32) for fill in (self.end, 0))
         for i, text in enumerate(texts):
-            row = [self._ids.get(word, unknown) for word in words_of(text)]  # ty: ignore[unresolved-attribute]
+            row = [self._ids.get(word, unknown) for word in words_of(text)]
             row = [self.start, *row[: length - 2], self.end]
             ids[i, : len(row)], mask[i, : len(row)] = row, 1
         return ids, mask

@@ -14,16 +14,15 @@ AUDIOCAPS = words.Config(vocab_size=5039, start=5036, end=5037)
 
 _FRAMES = {"mel": panns.MEL_CLOTHO, "head": "frames", "embedding": 1024, "classes": 0, "last_pool": True}
 
-CNN10_CLOTHO = Config(sound=dataclasses.replace(panns.CNN10, **_FRAMES), words=CLOTHO)
+_CNN10 = dataclasses.replace(panns.CNN10, **_FRAMES)
+
+CNN10_CLOTHO = Config(sound=_CNN10, words=CLOTHO)
 """CNN-Transformer (Mei et al., 2021, arXiv:2108.02752), for the 44.1 kHz of Clotho."""
 
 CNN14_CLOTHO = dataclasses.replace(CNN10_CLOTHO, sound=dataclasses.replace(panns.CNN14, **_FRAMES))
 RESNET38_CLOTHO = dataclasses.replace(CNN10_CLOTHO, sound=dataclasses.replace(panns.RESNET38, **_FRAMES))
 CNN10_KEYWORDS_CLOTHO = dataclasses.replace(CNN10_CLOTHO, keywords=True, encoder_layers=6)
-CNN10_AUDIOCAPS = Config(
-    sound=dataclasses.replace(CNN10_CLOTHO.sound, mel=panns.MEL_32K),  # ty: ignore[invalid-argument-type]
-    words=AUDIOCAPS,
-)
+CNN10_AUDIOCAPS = Config(sound=dataclasses.replace(_CNN10, mel=panns.MEL_32K), words=AUDIOCAPS)
 
 CL4AC = Config(
     sound=dataclasses.replace(panns.CNN10, mel=panns.MEL_CLOTHO, head="frames", embedding=512, classes=0),
