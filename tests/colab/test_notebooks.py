@@ -106,7 +106,9 @@ def test_notebook_runs(script, tmp_path):
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": os.pathsep.join(filter(None, [str(COLAB.parent), os.environ.get("PYTHONPATH")])),
         "TMPDIR": str(tmp_path),
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",  # so that three recordings are an uneven batch
+        "XLA_FLAGS": (  # the suite's own, see conftest, and two devices, so that three recordings are an uneven batch
+            f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"
+        ),
     }
     client = nbclient.NotebookClient(
         notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
