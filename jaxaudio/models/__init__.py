@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from jaxaudio.models.registry import find, load, shipped
 
 if TYPE_CHECKING:
+    from jaxaudio.models.captioner import Caption, Captioner, Tag
     from jaxaudio.models.clap import Clap
     from jaxaudio.models.codec import Codec
     from jaxaudio.models.codes import Codes
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from jaxaudio.models.separator import Separator
 
 __all__ = [
+    "Caption",
+    "Captioner",
     "Card",
     "Clap",
     "Codec",
@@ -23,6 +26,7 @@ __all__ = [
     "Generator",
     "Options",
     "Separator",
+    "Tag",
     "find",
     "load",
     "read_card",
@@ -34,6 +38,7 @@ __all__ = [
 _HOMES = {"Card": "folder", "read_card": "folder", "read_weights": "folder", "write": "folder"}
 _HOMES |= {"Codec": "codec", "Codes": "codes"}
 _HOMES |= {"Clap": "clap", "FlowSeparator": "flow_separator", "Generator": "generator"}
+_HOMES |= {"Caption": "captioner", "Captioner": "captioner", "Tag": "captioner"}
 _HOMES |= {"Options": "requests", "Separator": "separator"}
 
 

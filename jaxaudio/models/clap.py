@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxaudio.models.encoders import TextEncoder, clap_config, open_encoder
 from jaxaudio.models.folder import Card, read_weights
-from jaxaudio.models.inputs import as_channels, as_rate, as_texts, resampled
+from jaxaudio.models.inputs import Progress, Ticker, as_channels, as_rate, as_texts, resampled
 from jaxaudio.text import clap
 
 
@@ -44,12 +44,30 @@ class Clap:
 
         Channels are averaged. The first ten seconds are heard; shorter sounds are repeated, as AudioSep does.
         """
+        return self._embedded(self.hear(audio, sample_rate=sample_rate))
+
+    def hear(self, audio: Any, *, sample_rate: int) -> np.ndarray:
+        """What the model is given of a sound: (samples,) float32, see `embed_audio`."""
         samples, _ = as_channels(audio)
         rate, limit = as_rate(sample_rate), self.config.clip_samples
         mono = samples[: -(-limit * rate // self.sample_rate) + rate].mean(1)
         length = min(limit, max(1, -(-len(mono) * self.sample_rate // rate)))
-        sound = clap.pad_or_crop(jnp.asarray(resampled(mono, rate, self.sample_rate, length))[None], length=limit)
-        return np.asarray(_listen()(self.params, self.config, sound))[0]
+        heard = resampled(mono, rate, self.sample_rate, length)[None]
+        return np.asarray(clap.pad_or_crop(jnp.asarray(heard), length=limit))[0]
+
+    def match(
+        self, texts: str | Sequence[str], heard: Sequence[np.ndarray], progress: Progress | None = None
+    ) -> np.ndarray:
+        """How well sentences go with what `hear` gives of each sound: (sounds, texts) cosines."""
+        told, rows, wanted = Ticker(progress), [], self.embed(texts)
+        told.expect(len(heard))
+        for sound in heard:
+            rows.append(wanted @ self._embedded(sound))
+            told()
+        return np.stack(rows)
+
+    def _embedded(self, sound: np.ndarray) -> np.ndarray:
+        return np.asarray(_listen()(self.params, self.config, jnp.asarray(sound)[None]))[0]
 
 
 @functools.cache

@@ -40,7 +40,9 @@ class Card:
       text: how queries become vectors: {"kind": "mini"}, the encoder in the package, or with "folder" one inside the
         model; {"kind": "clap", "config": ...}, weights under "query", with "audio": False where it can only read;
         {"kind": "t5", "config": ..., "tokens": 50, "reads_padding": True}, weights under "query" too, see
-        `encoders.TokenEncoder`; {"kind": "own"}, a part of the system; {"kind": "none"}, a codec.
+        `encoders.TokenEncoder`; {"kind": "own"}, a part of the system; {"kind": "none"}, a codec;
+        {"kind": "words", "words": [...], "tags": [...], "seconds": 4.0, "rms": 0.05}, a captioner's words and concepts
+        by their ids, the step of what it hears, and the level of it, if any.
       licence: of the weights.
       source: where they come from.
       sha256: of each file, by its name.
@@ -64,7 +66,7 @@ class Card:
     @property
     def sample_rate(self) -> int:
         """In Hz."""
-        return self.config.mel.sample_rate if self.system == "clap" else self.config.sample_rate
+        return self.config.mel.sample_rate if self.system in ("clap", "captioning") else self.config.sample_rate
 
     @property
     def of_training(self) -> bool:

@@ -19,12 +19,15 @@ DEFAULT_CODEC = "speech-codec-mini"
 
 DEFAULT_TRACKS = "tracks-codec-mini"
 
+DEFAULT_CAPTIONER = "captioning-mini"
+
 _OPENERS = {
     "audiosep": ("separator", "open_separator"),
     "lassnet": ("separator", "open_separator"),
     "clap": ("clap", "open_clap"),
     "audioldm": ("generator", "open_generator"),
     "flowsep": ("flow_separator", "open_flow_separator"),
+    "captioning": ("captioner", "open_captioner"),
     **dict.fromkeys(systems.CODECS, ("codec", "open_codec")),
 }
 
@@ -68,7 +71,7 @@ def load(name_or_path: str | os.PathLike = DEFAULT, *, dtype: str | None = None)
 
     Returns:
       By its system, a `jaxaudio.models.Separator` (audiosep, lassnet), `FlowSeparator` (flowsep), `Generator`
-      (audioldm), `Codec` (dac, sdcodec, taae, sitok) or `Clap`.
+      (audioldm), `Codec` (dac, sdcodec, taae, sitok), `Captioner` (captioning) or `Clap`.
 
     Raises:
       MissingError: there is no such model.

@@ -19,6 +19,7 @@ HOMES = {
     "sdcodec": "jaxaudio.systems.sdcodec",
     "taae": "jaxaudio.systems.taae",
     "sitok": "jaxaudio.systems.sitok",
+    "captioning": "jaxaudio.systems.captioning",
 }
 
 LATENT = ("audioldm", "flowsep")
@@ -47,12 +48,14 @@ def unknown(system: str) -> NoReturn:
 
 def stem(system: str) -> str:
     """What the names of a system's own weights begin with."""
-    kinds = {"query": ("clap",), "generator": LATENT, "codec": CODECS}
+    kinds = {"query": ("clap",), "generator": LATENT, "codec": CODECS, "captioner": ("captioning",)}
     return next((name for name, systems in kinds.items() if system in systems), "separator")
 
 
 def reads(system: str) -> str:
     """The kind of text encoder of a system whose folder does not say, such as that of a training run."""
+    if system == "captioning":
+        return "words"
     return "own" if system == "lassnet" else "none" if system in CODECS else "mini"
 
 
@@ -73,9 +76,9 @@ def config_from_json(system: str, fields: Any) -> Any:
 def shapes(system: str, config: Any, text: Mapping[str, Any]) -> Tree:
     """The tree of `jax.ShapeDtypeStruct` that the weights of a model must have.
 
-    Separators keep theirs under "separator", those that sample latents under "generator", codecs under "codec". A CLAP
-    model, alone or as the text encoder of another, is under "query", as is a T5. A CLAP that only reads has no audio
-    branch.
+    Separators keep theirs under "separator", those that sample latents under "generator", codecs under "codec",
+    captioners under "captioner". A CLAP model, alone or as the text encoder of another, is under "query", as is a T5.
+    A CLAP that only reads has no audio branch.
     """
     import jax
 

@@ -54,12 +54,16 @@ class Vocabulary:
         """Id of what ends it; also the padding."""
         return self._ids[END]
 
+    @property
+    def unknown(self) -> int:
+        """Id of every word that is not known."""
+        return self._ids[UNKNOWN]
+
     def encode(self, texts: Sequence[str], length: int) -> tuple[np.ndarray, np.ndarray]:
         """Ids of captions with start and end, cut or padded with ends, and their mask: (batch, length) int32 each."""
-        unknown = self._ids[UNKNOWN]
         ids, mask = (np.full((len(texts), length), fill, np.int32) for fill in (self.end, 0))
         for i, text in enumerate(texts):
-            row = [self._ids.get(word, unknown) for word in words_of(text)]
+            row = [self._ids.get(word, self.unknown) for word in words_of(text)]
             row = [self.start, *row[: length - 2], self.end]
             ids[i, : len(row)], mask[i, : len(row)] = row, 1
         return ids, mask

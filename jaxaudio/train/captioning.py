@@ -14,10 +14,12 @@ from jaxaudio.data.described import DescribedConfig, DescribedPipeline
 from jaxaudio.data.pipeline import Clips, conflict_names
 from jaxaudio.metrics.naming import Names, naming_rate
 from jaxaudio.systems import captioning
-from jaxaudio.systems.captioning.model import tag_logits
 from jaxaudio.systems.captioning.objective import loss
-from jaxaudio.text.vocabulary import Vocabulary
+from jaxaudio.text.vocabulary import Vocabulary, words_of
 from jaxaudio.train.experiment import Experiment, Task
+
+RMS = 0.05
+"""Level at which sounds are judged; in training it varies about that of the recordings."""
 
 
 class Judged:
@@ -49,7 +51,7 @@ class Judged:
             clip = clips[i]
             sound = mixing.resample(mixing.to_mono(clip.audio), clip.sample_rate, config.sample_rate)
             sound = mixing.cut(sound, config.length, rng, "random")
-            return sound / max(float(np.sqrt(np.mean(np.square(sound)))), 1e-6) * np.float32(0.05)
+            return sound / max(float(np.sqrt(np.mean(np.square(sound)))), 1e-6) * np.float32(RMS)
 
         single = order[:count]
         self.single = np.stack([audio(i) for i in single]), [[clips[i].labels] for i in single]
@@ -81,6 +83,12 @@ def phrases(clips: Clips) -> dict[str, set[str]]:
     return found
 
 
+def tag_words(vocabulary: Vocabulary, names: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+    """Ids of the words of each name, filled up with ends to the longest: `captioning.Config.tag_words`."""
+    ids, _ = vocabulary.encode(names, 2 + max(len(words_of(name)) for name in names))
+    return tuple(tuple(int(i) for i in row[1:-1]) for row in ids)
+
+
 def captioning_task(
     experiment: Experiment,
     clips: Clips,
@@ -104,13 +112,15 @@ def captioning_task(
       smoothing: of the targets.
       known_words: the vocabulary; the words of the captions by default.
     """
+    config: captioning.Config = experiment.model
     known = phrases(clips)
     joined = [template.format("", "") for template in data.joined]
     vocabulary = known_words or Vocabulary.of(itertools.chain(*known.values(), joined))
-    config: captioning.Config = experiment.model
     spoken = dataclasses.replace(config.words, vocab_size=len(vocabulary), start=vocabulary.start, end=vocabulary.end)
     concepts = sorted(known)
     config = dataclasses.replace(config, words=spoken, tags=len(concepts) if config.tags else 0)
+    if config.guides:
+        config = dataclasses.replace(config, tag_words=tag_words(vocabulary, concepts))
 
     def text(captions: Sequence[str]) -> dict[str, np.ndarray]:
         ids, mask = vocabulary.encode(captions, words)
@@ -126,7 +136,7 @@ def captioning_task(
     @jax.jit
     def tagged(variables: Any, audio: jax.Array) -> jax.Array:
         made, _ = captioning.encode(variables, config, captioning.hear(config, audio))
-        return tag_logits(variables, config, made["embedding"]).argmax(-1)
+        return made["tag_logits"].argmax(-1)
 
     def evaluate(variables: dict[str, Any]) -> dict[str, float]:
         def describe(audio: np.ndarray) -> list[str]:
@@ -166,7 +176,12 @@ def captioning_task(
         config={
             "system": "captioning",
             "config": dataclasses.asdict(config),
-            "words": list(vocabulary.words),
-            "tags": concepts,
+            "text": {
+                "kind": "words",
+                "words": list(vocabulary.words),
+                "tags": concepts if config.tags else [],
+                "seconds": data.seconds,
+                "rms": RMS,
+            },
         },
     )

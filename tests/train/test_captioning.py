@@ -26,6 +26,7 @@ MODEL = captioning.Config(
     ),
     words=words.Config(vocab_size=3, width=24, layers=1, heads=2, hidden=32, dropout=0.0),
     tags=3,
+    guides=2,
 )
 
 
@@ -54,7 +55,7 @@ def test_it_learns_to_name_what_is_heard():
     experiment = Experiment(build=lambda _: None, batch_size=24, model=MODEL)
     data = DescribedConfig(batch=24, sample_rate=RATE, seconds=0.5)
     task = captioning_task(experiment, clips(0), clips(1), data=data, words=14, trials=24)
-    assert task.config["tags"] == ["hiss", "hum", "whistle"]
+    assert task.config["text"]["tags"] == ["hiss", "hum", "whistle"]
     loss, tx = task.loss(None), optax.adam(1e-2)
 
     @jax.jit

@@ -60,6 +60,7 @@ MINI = Config(
     ),
     words=words.Config(vocab_size=600, width=128, layers=2, heads=4, hidden=512, dropout=0.1),
     tags=204,
+    guides=3,
 )
 """What is shipped; its vocabulary and its tags come from what it is trained on."""
 

@@ -33,6 +33,8 @@ class Config:
       keywords: whether words that are given stand in the memory after the sound.
       selection: a layer that tells whether a caption is of the sound (CL4AC).
       tags: concepts that a layer tells apart in what the encoder hears; 0 for no such layer.
+      guides: how many of its own tags stand in the memory as keywords, the surest ones; 0 for none.
+      tag_words: ids of the words of each tag's name, as many for each; what is the end of captions is no word.
     """
 
     sound: Annotated[panns.Config, subcommand("cnn")] | Annotated[patches.Config, subcommand("patches")] | None
@@ -44,8 +46,12 @@ class Config:
     keywords: bool = False
     selection: bool = False
     tags: int = 0
+    guides: int = 0
+    tag_words: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
+        if self.guides > self.tags:
+            raise ConfigError(f"guides={self.guides} of {self.tags} tags; give at most as many.")
         if self.sound is None and not self.video:
             raise ConfigError(
                 "A captioner needs something to describe: a sound encoder, or the width of video features."
@@ -135,7 +141,8 @@ def encode(
       key: draws dropout and SpecAugment's stripes.
 
     Returns:
-      ({"memory": (batch, keys, width), and what the encoder gives}, the statistics, new in training).
+      ({"memory": (batch, keys, width), "tag_logits": (batch, config.tags) of a model with tags, and what the encoder
+      gives}, the statistics, new in training).
 
     Raises:
       UsageError: something that the model describes is missing.
@@ -155,6 +162,8 @@ def encode(
         made, new = _encoder(config).apply(variables, config.sound, mel, train=train, key=keys[0])
         statistics = {"encoder": new}
         x = made["embedding"]
+        if config.tags:
+            made["tag_logits"] = tag_logits(params, config, x)
         if config.bridge:
             x = _active(p["bridge"], stack.layer_norm(p["bridge_norm"], x))
         parts.append(drop(_active(p["audio_linear"], x), config.words.dropout, keys[1]))
@@ -166,7 +175,19 @@ def encode(
     made["encoded"] = x
     if config.keywords and keywords is not None:
         x = jnp.concatenate([x, p["word_emb"][keywords]], 1)
+    if config.guides:
+        x = jnp.concatenate([x, _guides(p["word_emb"], config, made["tag_logits"])], 1)
     return made | {"memory": x}, statistics
+
+
+def _guides(embedding: Array, config: Config, logits: Array) -> Array:
+    """The words of the surest tags as keywords, each as strong as its tag is sure: (batch, words, width)."""
+    # What is said must not teach what is heard: that has its own loss.
+    sure, which = jax.lax.top_k(jax.nn.sigmoid(jax.lax.stop_gradient(logits)), config.guides)
+    ids = jnp.asarray(config.tag_words)[which]
+    strength = jnp.where(ids == config.words.end, 0.0, sure[..., None])
+    said = embedding[ids] * strength[..., None]
+    return said.reshape(len(said), -1, said.shape[-1])
 
 
 def _active(params: Params, x: Array) -> Array:

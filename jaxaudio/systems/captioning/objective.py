@@ -8,7 +8,7 @@ from jax import Array
 
 from jaxaudio.nn.dropout import split
 from jaxaudio.systems.captioning import losses
-from jaxaudio.systems.captioning.model import Config, caption_logits, encode, hear, tag_logits
+from jaxaudio.systems.captioning.model import Config, caption_logits, encode, hear
 
 Params = Any
 
@@ -59,7 +59,7 @@ def loss(
     right = losses.masked_mean((jnp.argmax(logits, -1) == targets).astype(value.dtype), mask[:, 1:])
     metrics = {"accuracy": right}
     if "tags" in batch:
-        x = tag_logits(variables, config, made["embedding"])
+        x = made["tag_logits"]
         missed = jnp.maximum(x, 0) - x * batch["tags"] + jnp.log1p(jnp.exp(-jnp.abs(x)))
         metrics |= {"caption_loss": value, "tag_loss": missed.sum(-1).mean()}
         value = value + tag_weight * metrics["tag_loss"]
