@@ -20,11 +20,14 @@ from jaxaudio.metrics.separation import aggregate, sdr, si_sdr
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluate:
-    """Measures a separator on mixtures whose parts are known: SDRi and SI-SDR in dB, overall and per class.
+    """Measures a model: a separator on mixtures whose parts are known (SDRi and SI-SDR in dB, overall and per class),
+    or a captioner on sounds that people described (BLEU, ROUGE-L, CIDEr-D, and how often it names what is heard).
 
     jaxaudio eval --model separation-mini --data data/my_sounds --count 200
 
     jaxaudio eval --model models/audiosep --data AudioSep/evaluation --set audiocaps
+
+    jaxaudio eval --model captioning-mini --data data/open_sounds --split heldout_clips --seconds 4
 
     jaxaudio eval experiments/separation_mini.py   (the evaluation of a training run, on its best weights)
     """
@@ -36,8 +39,8 @@ class Evaluate:
     """Name of a shipped model, or path of a model's folder."""
 
     data: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
-    """A CSV file with the columns mixture, target, caption; a data set that `jaxaudio data build` made; or the folder
-    of a published test set, named by --set."""
+    """A CSV file with the columns mixture, target, caption, for captioners file and caption; a data set that
+    `jaxaudio data build` made; or the folder of a published test set, named by --set."""
 
     set: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Published test set: audiocaps, audioset, clotho, esc50, music, vggsound (of AudioSep), dcase2024_t9 or
@@ -60,6 +63,9 @@ class Evaluate:
 
     chunk: Annotated[str, tyro.conf.arg(metavar="auto|off|SECONDS")] = "off"
     """As in jaxaudio separate; the published figures are of one pass."""
+
+    beam: int = 3
+    """As in jaxaudio caption."""
 
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """JSON file to write, with the figures of every mixture."""
@@ -137,7 +143,9 @@ def _of_model(options: Evaluate) -> dict[str, Any]:
     if options.data is None:
         raise UsageError("give --data: a CSV file, a built data set, or with --set an evaluation folder.")
     clock = show.Clock()
-    model = show.open_model(str(options.model), clock)
+    model = show.open_model(str(options.model), clock, ("separate", "caption"))
+    if model.system == "captioning":
+        return _of_captioner(options, options.data, model, clock)
     trials, aggregation = _trials(options, options.data, model.sample_rate)
     with clock.phase("separate"), show.progress("separating", options.quiet) as advance:
         measured = score(model, _counted(trials, options.count, advance), chunk=options.chunk, aggregation=aggregation)
@@ -148,6 +156,29 @@ def _of_model(options: Evaluate) -> dict[str, Any]:
         "model": show.describe(model),
         "timings": clock.rounded(),
         **measured,
+    }
+
+
+def _of_captioner(options: Evaluate, data: Path, model: Any, clock: show.Clock) -> dict[str, Any]:
+    from jaxaudio.cli.eval_captions import of_captioner
+
+    if options.set is not None:
+        raise UsageError(f"{options.set} is a test set for separators; give --data with clips that have captions.")
+    made = of_captioner(
+        model,
+        data,
+        split=options.split,
+        count=options.count,
+        seconds=options.seconds,
+        beam=options.beam,
+        quiet=options.quiet,
+        clock=clock,
+    )
+    return {
+        "data": {"path": str(data), "split": options.split},
+        "model": show.describe(model),
+        "timings": clock.rounded(),
+        **made,
     }
 
 
@@ -173,7 +204,7 @@ def _trials(options: Evaluate, root: Path, rate: int) -> tuple[Iterable[Trial], 
         return evaluation.listed(root, sample_rate=rate), "mean"
     if not root.is_dir():
         raise MissingError(f"there is no data at {root}; give a CSV file or a folder.")
-    clips = _clips(root, options.split)
+    clips = clips_of(root, options.split)
     made = pair_trials(
         clips,
         clips,
@@ -186,7 +217,7 @@ def _trials(options: Evaluate, root: Path, rate: int) -> tuple[Iterable[Trial], 
     return made, "mean"
 
 
-def _clips(root: Path, split: str) -> Any:
+def clips_of(root: Path, split: str) -> Any:
     """A split of a data set, in either of the two forms that `jaxaudio data build` writes."""
     if (root / f"{split}.int16").exists():
         from jaxaudio.data.open_sounds import read_store
@@ -222,7 +253,13 @@ def _of_experiment(file: Path) -> dict[str, Any]:
 
 
 def _show(record: dict[str, Any]) -> None:
-    show.table("in dB, except counts", ("measure", "value"), list(record["summary"].items()))
+    title = "in dB, except counts"
+    if "decoding" in record:
+        from jaxaudio.cli.eval_captions import BOUNDS
+
+        settings = ", ".join(f"{name} {value}" for name, value in record["decoding"].items())
+        title = f"{BOUNDS}; {settings}"
+    show.table(title, ("measure", "value"), list(record["summary"].items()))
     if record.get("classes"):
         rows = [(label, c["mixtures"], c["sdri"], c["si_sdr"]) for label, c in record["classes"].items()]
         show.table("medians per class", ("class", "mixtures", "SDRi, dB", "SI-SDR, dB"), rows)

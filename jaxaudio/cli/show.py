@@ -118,8 +118,8 @@ def describe(model: Any) -> dict[str, Any]:
     }
 
 
-def open_model(name: str, clock: Clock, kind: str = "separate", dtype: str | None = None) -> Any:
-    """Loads a model with the compilation cache on; UsageError unless it can do `kind`."""
+def open_model(name: str, clock: Clock, kind: str | tuple[str, ...] = "separate", dtype: str | None = None) -> Any:
+    """Loads a model with the compilation cache on; UsageError unless it can do `kind`, or one of these."""
     from jaxaudio.compile_cache import enable_compile_cache
     from jaxaudio.errors import UsageError
 
@@ -129,6 +129,8 @@ def open_model(name: str, clock: Clock, kind: str = "separate", dtype: str | Non
         from jaxaudio.models import load
 
         model = load(name, dtype=dtype)
-    if not hasattr(model, kind):
-        raise UsageError(f"{name} is a model of {model.card.system}, which cannot {kind}; see jaxaudio models list.")
+    kinds = (kind,) if isinstance(kind, str) else kind
+    if not any(hasattr(model, one) for one in kinds):
+        what = " or ".join(kinds)
+        raise UsageError(f"{name} is a model of {model.card.system}, which cannot {what}; see jaxaudio models list.")
     return model

@@ -8,6 +8,8 @@ together is in `AGGREGATION`, for `metrics.separation.aggregate`.
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from jaxaudio.data.layouts.listing import find_file, read_audio, read_rows
 from jaxaudio.data.layouts.speech import CAPTIONS, FOLDERS, speech_files
 from jaxaudio.data.mixing import mix_at_snr, resample
@@ -91,6 +93,32 @@ def listed(listing: str | Path, *, sample_rate: int) -> Iterator[Trial]:
         mixture, target = listing.parent / row["mixture"], listing.parent / row["target"]
         label = row.get("label") or row["caption"]
         yield _trial(mixture, target, sample_rate, row["caption"], label, row.get("other", ""))
+
+
+def captioned(listing: str | Path) -> list[tuple[np.ndarray, int, tuple[str, ...]]]:
+    """Clips with what people said of them: a CSV file with a column file or file_name, and caption, or caption_1 etc.
+
+    Paths are relative to the list. Clotho's lists have one row for each clip, with five captions; a clip in several
+    rows, as in AudioCaps', has the captions of all.
+
+    Returns:
+      (audio (time,) float32 at its own rate, that rate in Hz, its captions) for each clip.
+
+    Raises:
+      MissingError: there is no such list, or no such recording.
+      UsageError: a column is missing.
+    """
+    listing = Path(listing)
+    if not listing.is_file():
+        raise MissingError(f"no file {listing}; give a CSV file with the columns file and caption.")
+    found: dict[Path, list[str]] = {}
+    for row in read_rows(listing):
+        name = row.get("file") or row.get("file_name")
+        captions = [text for column, text in row.items() if column.startswith("caption") and text]
+        if not name or not captions:
+            raise UsageError(f"{listing} needs the columns file and caption, both filled; it has {', '.join(row)}.")
+        found.setdefault(listing.parent / name, []).extend(captions)
+    return [(*read_audio(path), tuple(captions)) for path, captions in found.items()]
 
 
 def _trial(mixture: Path, target: Path, sample_rate: int, caption: str, label: str, other: str = "") -> Trial:

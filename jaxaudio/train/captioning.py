@@ -31,6 +31,11 @@ class Judged:
       config: rate and length.
       count: single clips; half as many mixtures.
       concepts: those to be asked for; all by default.
+
+    Attributes:
+      single: audio (clips, time), and the labels of each.
+      captions: of each of these.
+      pairs: audio (mixtures, time), and the labels of both parts of each; fewer where sounds are too alike.
     """
 
     def __init__(
@@ -54,12 +59,15 @@ class Judged:
             return sound / max(float(np.sqrt(np.mean(np.square(sound)))), 1e-6) * np.float32(RMS)
 
         single = order[:count]
+        self.captions = [clips[i].captions for i in single]
         self.single = np.stack([audio(i) for i in single]), [[clips[i].labels] for i in single]
         pairs = []
         for i in order[: count // 2]:
             others = (int(j) for j in rng.permutation(order))
-            pairs.append((i, next(j for j in others if not conflict_names(clips[i]) & conflict_names(clips[j]))))
-        mixed = np.stack([audio(i) + audio(j) for i, j in pairs])
+            other = next((j for j in others if not conflict_names(clips[i]) & conflict_names(clips[j])), None)
+            if other is not None:
+                pairs.append((i, other))
+        mixed = np.stack([audio(i) + audio(j) for i, j in pairs]) if pairs else np.zeros((0, config.length), np.float32)
         self.pairs = mixed, [[clips[i].labels, clips[j].labels] for i, j in pairs]
 
     def rates(self, describe: Any) -> dict[str, float]:
@@ -68,9 +76,9 @@ class Judged:
         Args:
           describe: audio (batch, time) -> captions.
         """
+        asked = {"named": self.single, "both_named": self.pairs}
         return {
-            "named": naming_rate(self._names, describe(self.single[0]), self.single[1]),
-            "both_named": naming_rate(self._names, describe(self.pairs[0]), self.pairs[1]),
+            name: naming_rate(self._names, describe(audio), labels) for name, (audio, labels) in asked.items() if labels
         }
 
 

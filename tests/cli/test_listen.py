@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 from jaxaudio import io
+from jaxaudio.data.audio_clips import write_dataset
+from jaxaudio.metrics import captions
 from tests.models import tiny_captioner
+from tests.train.test_captioning import clips
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +82,33 @@ def test_search_orders_a_folder(jaxaudio, captioner, folder):
     assert jaxaudio(*words, "--top", 1)[1].count(".wav") == 1
 
 
+def test_eval_measures_a_captioner_on_a_list(jaxaudio, captioner, folder):
+    with open(folder / "list.csv", "w", encoding="utf-8") as file:
+        file.write("file_name,caption_1,caption_2\n0.wav,A dog barks!,a loud hum\n1.wav,Rain.,a dog\n2.wav,hum,hum\n")
+    words = ("eval", "--model", captioner, "--data", folder / "list.csv", "--beam", 1)
+    found = json.loads(jaxaudio(*words, "--json", "-o", "eval.json")[1])
+    items = json.loads(Path("eval.json").read_text(encoding="utf-8"))["items"]
+    said = [item["caption"] for item in items]
+    assert said == [
+        jaxaudio("caption", folder / f"{i}.wav", "--beam", 1, "--model", captioner)[1].strip() for i in "012"
+    ]
+    assert items[0]["references"] == ["a dog barks", "a loud hum"]
+    wanted = captions.scores(said, [item["references"] for item in items])
+    assert found["summary"]["bleu_1"] == pytest.approx(wanted.bleu[0])
+    assert found["summary"]["cider_d"] == pytest.approx(wanted.cider_d)
+    assert found["decoding"] == {"beam": 1} and found["summary"]["clips"] == 3
+    assert "beam 1" in jaxaudio(*words)[1]
+
+
+def test_eval_asks_for_concepts_where_clips_have_labels(jaxaudio, captioner, tmp_path):
+    write_dataset("made", {"test": [clip for clip in clips(2) if clip.labels != ("hiss",)]}, tmp_path / "data")
+    words = ("eval", "--model", captioner, "--data", tmp_path / "data", "--seconds", 0.5, "--count", 8, "--json")
+    found = json.loads(jaxaudio(*words)[1])["summary"]
+    # Of its tags hum alone is there, and two hums are no mixture whose parts can be told apart.
+    assert (found["clips"], found["mixtures"], found["concepts"]) == (8, 0, 1)
+    assert 0 <= found["named"] <= 1 and 0 <= found["tagged"] <= 1 and "both_named" not in found
+
+
 @pytest.mark.parametrize(
     ("words", "status", "told"),
     [
@@ -89,6 +119,8 @@ def test_search_orders_a_folder(jaxaudio, captioner, folder):
         (("caption", "."), 0, ""),
         (("tag", "empty"), 2, "no audio in empty"),
         (("tag", "mix.wav", "--top", 0), 2, "at least 1"),
+        (("eval", "--data", "none.csv"), 3, "no file none.csv"),
+        (("eval", "--data", ".", "--set", "clotho"), 2, "for separators"),
         (("search", "mix.wav", "hum"), 2, "is no folder"),
         (("search", ".", " "), 2, "no words"),
         (("search", ".", "xylophone"), 2, "knows no word"),
