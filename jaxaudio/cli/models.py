@@ -52,7 +52,7 @@ class Convert:
     """
 
     system: tyro.conf.Positional[
-        Literal["audiosep", "lassnet", "clap", "audioldm", "flowsep", "dac", "sdcodec", "taae", "run"]
+        Literal["audiosep", "lassnet", "clap", "audioldm", "flowsep", "dac", "sdcodec", "taae", "captioning", "run"]
     ]
     """What the checkpoint is of; "run" for the best or final folder of a training run."""
 
@@ -64,7 +64,7 @@ class Convert:
 
     tokenizer: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder with roberta-base's vocab.json and merges.txt, or tokenizer.json; lassnet: bert-mini's vocab.txt;
-    with a T5: its tokenizer.json."""
+    with a T5: its tokenizer.json; of a captioner: words.json, a list of its words."""
 
     variant: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Of audioldm: s, m, l, 48k or t5; recognised by itself, and an error where it is another."""

@@ -12,7 +12,8 @@ import numpy as np
 from jaxaudio.convert.read import read_checkpoint
 from jaxaudio.convert.rules import Rule, State, convert, prefixed
 from jaxaudio.errors import CheckpointError, UsageError
-from jaxaudio.models import folder as folders, latent_checkpoints, systems
+from jaxaudio.models import captioner_checkpoints, folder as folders, latent_checkpoints, systems
+from jaxaudio.models.captioner_checkpoints import read_words
 from jaxaudio.models.codec_checkpoints import find_config
 from jaxaudio.models.encoders import given_tokenizer, read_tokenizer, tokenizer_files
 from jaxaudio.models.folder import Card
@@ -42,12 +43,17 @@ PUBLISHED = {
     "flowsep": Published("https://zenodo.org/records/13869712 (v2_100k.ckpt)", "see the source"),
     "dac": Published("https://github.com/descriptinc/descript-audio-codec (weights_*.pth)", "MIT, as its repository"),
     "sdcodec": Published("https://github.com/XiaoyuBIE1994/SDCodec (ckpt_model_final.pth)", "see the source"),
+    "captioning": Published(
+        "https://github.com/XinhaoMei (DCASE2021_task6_v2, ACT) or https://github.com/liuxubo717 (CL4AC, V-ACT)",
+        "see the source",
+    ),
     "taae": Published("Stable Codec by Stability AI, on Hugging Face", "see the source"),
 }
 
 _KINDS = {"audiosep": "clap", "lassnet": "own", "clap": "clap"}
 
 _SIGNS = {
+    "captioning": "word_emb.weight",
     "audiosep": "ss_model.",
     "lassnet": "UNet.",
     "flowsep": "vocoder.activation_post.",
@@ -78,12 +84,13 @@ def convert_checkpoint(
 
     Args:
       system: "audiosep" (separator and CLAP are in the one file), "lassnet", "clap", "audioldm", "flowsep", "dac",
-        "sdcodec" or "taae".
+        "sdcodec", "taae" or "captioning".
       checkpoint: the published file, see `read_checkpoint`; for audioldm, a diffusers folder too.
       out: the folder to make.
       tokenizer: folder with the vocabulary of roberta-base (vocab.json and merges.txt, or tokenizer.json), for lassnet
-        of bert-mini (vocab.txt), where there is a T5 that of flan-t5 (tokenizer.json). It may also be in `text`, or be
-        a part of a diffusers folder. Without it the model cannot be asked in words.
+        of bert-mini (vocab.txt), where there is a T5 that of flan-t5 (tokenizer.json), of a captioner its words as a
+        JSON list (words.json). It may also be in `text`, or be
+        a part of a diffusers folder. Without it the model cannot be asked in words, nor say any.
       variant: of audioldm or flowsep, see `latent_checkpoints.find`.
       text: of audioldm or flowsep, see `latent_checkpoints.find`.
       diffusers_compat: of audioldm: compute what the published diffusers folders do, see `UNetConfig`.
@@ -100,13 +107,14 @@ def convert_checkpoint(
     if Path(out).exists():
         raise UsageError(f"{out} already exists; choose another folder.")
     latent = system in systems.LATENT
+    words = system == "captioning"
     if system in systems.CODECS and tokenizer:
         raise UsageError(f"{system} reads no words; leave the tokenizer out.")
     if not latent and (variant or text or diffusers_compat):
         raise UsageError(f"{system} has no variants and needs no text encoder from elsewhere; leave these options out.")
     if diffusers_compat and system != "audioldm":
         raise UsageError(f"there is no diffusers folder of {system} to agree with; leave --diffusers-compat out.")
-    files = given_tokenizer(Path(tokenizer), _KINDS[system]) if tokenizer and not latent else {}
+    files = given_tokenizer(Path(tokenizer), _KINDS[system]) if tokenizer and not latent and not words else {}
     if latent:
         check = functools.partial(_check_system, system)
         found = latent_checkpoints.find(
@@ -118,6 +126,10 @@ def convert_checkpoint(
         else:
             places = (tokenizer_files(place, about["kind"]) for place in found.tokenizer)
             files = next(filter(None, places), {})
+    elif words:
+        state = read_checkpoint(checkpoint)
+        _check_system(system, state)
+        config, about, rules = captioner_checkpoints.find(state, read_words(Path(tokenizer)) if tokenizer else ())
     else:
         state = read_checkpoint(checkpoint)
         config, about, rules = _plan(system, state)

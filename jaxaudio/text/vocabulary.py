@@ -26,13 +26,13 @@ class Vocabulary:
     """Words and their ids, which are their places.
 
     Attributes:
-      words: START, END and UNKNOWN among them.
+      words: START and END among them, and mostly UNKNOWN.
     """
 
     words: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        missing = {START, END, UNKNOWN} - set(self.words)
+        missing = {START, END} - set(self.words)
         if missing or len(set(self.words)) != len(self.words):
             why = f"lacks {', '.join(sorted(missing))}" if missing else "has a word twice"
             raise CheckpointError(f"The list of words {why}; get the model's words.json again.")
@@ -56,8 +56,8 @@ class Vocabulary:
 
     @property
     def unknown(self) -> int:
-        """Id of every word that is not known."""
-        return self._ids[UNKNOWN]
+        """Id of every word that is not known; the end, which is padding, where a list has none, as Clotho's."""
+        return self._ids.get(UNKNOWN, self.end)
 
     def encode(self, texts: Sequence[str], length: int) -> tuple[np.ndarray, np.ndarray]:
         """Ids of captions with start and end, cut or padded with ends, and their mask: (batch, length) int32 each."""
