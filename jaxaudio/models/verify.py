@@ -58,6 +58,8 @@ def verify(name_or_path: str | os.PathLike, case: str | os.PathLike | None = Non
 def parity_output(model: Any) -> np.ndarray:
     """A few samples of what the model makes of a fixed second of noise, a fixed prompt in two steps, or fixed codes.
 
+    Of a captioner, a few numbers of its memory of the noise.
+
     It is the record that is kept in `config.json`.
     """
     noise = np.random.default_rng(0).standard_normal(_SECONDS * model.sample_rate).astype(np.float32) / 10
@@ -65,6 +67,11 @@ def parity_output(model: Any) -> np.ndarray:
         return model.embed_audio(noise, sample_rate=model.sample_rate)
     if model.card.system == "audioldm":
         return model.generate(_QUERY, seconds=_SECONDS, steps=_STEPS)[::_STRIDE]
+    if model.card.system == "captioning":
+        from jaxaudio.systems import captioning
+
+        memory = captioning.encode(model.params, model.config, captioning.hear(model.config, jnp.asarray(noise)[None]))
+        return np.asarray(memory[0]["memory"]).ravel()[::_STRIDE]
     if model.card.system in systems.CODECS:
         # Not of the noise's own codes, which rounding decides where two are as near.
         codes = model.encode(noise, sample_rate=model.sample_rate)
@@ -81,11 +88,17 @@ def add_record(folder: str | os.PathLike) -> Card:
     output, system = parity_output(model), model.card.system
     path = Path(folder) / "config.json"
     fields = json.loads(path.read_text(encoding="utf-8"))
+    if system == "captioning":
+        return _recorded(path, fields, f"every {_STRIDE}th number of the memory of {_SECONDS} s of noise", output)
     what = f"'{_QUERY}' in {_SECONDS} s of {'sound' if system == 'audioldm' else 'noise'}"
     about = f"every {_STRIDE}th sample of {f'{_SECONDS} s of random codes' if system in systems.CODECS else what}"
+    return _recorded(path, fields, about, output)
+
+
+def _recorded(path: Path, fields: dict[str, Any], about: str, output: np.ndarray) -> Card:
     fields["parity"] = {"about": about, "tolerance": TOLERANCE, "output": [float(f"{x:.6g}") for x in output]}
-    folders.write_config(Path(folder), fields)
-    return folders.read_card(folder)
+    folders.write_config(path.parent, fields)
+    return folders.read_card(path.parent)
 
 
 def _run_case(model: Any, case: Path) -> list[Check]:

@@ -35,6 +35,7 @@ class Judged:
     Attributes:
       single: audio (clips, time), and the labels of each.
       captions: of each of these.
+      ids: of each of these.
       pairs: audio (mixtures, time), and the labels of both parts of each; fewer where sounds are too alike.
     """
 
@@ -59,7 +60,7 @@ class Judged:
             return sound / max(float(np.sqrt(np.mean(np.square(sound)))), 1e-6) * np.float32(RMS)
 
         single = order[:count]
-        self.captions = [clips[i].captions for i in single]
+        self.captions, self.ids = [clips[i].captions for i in single], [clips[i].id for i in single]
         self.single = np.stack([audio(i) for i in single]), [[clips[i].labels] for i in single]
         pairs = []
         for i in order[: count // 2]:
