@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from jaxaudio.data.pipeline import Clips, MixtureIterator, Prepared, conflict_na
 from jaxaudio.errors import ConfigError, UsageError
 
 Batch = dict[str, Any]
+Row = tuple[np.ndarray, str, frozenset[str], tuple[str, ...]]
 
 JOINED = ("{} and {}", "{} with {} in the background", "{}, while {}")
 """How the captions of two sounds become one; the first is the louder's where one is in the background."""
@@ -30,6 +32,7 @@ class DescribedConfig:
       ratio_db: lowest and highest level of the second sound over the first.
       level_db: lowest and highest gain of the whole.
       joined: how two captions become one; templates with two braces.
+      references: how many sentences of each row are told beside its own, as people said them; 0 for none.
       balance: pick a concept uniformly, which is a clip's first label, and then one of its clips.
       cache_bytes: how much audio to keep in memory.
       buffer: batches made ahead.
@@ -43,6 +46,7 @@ class DescribedConfig:
     ratio_db: tuple[float, float] = (-6.0, 6.0)
     level_db: tuple[float, float] = (-12.0, 6.0)
     joined: tuple[str, ...] = JOINED[:1]
+    references: int = 0
     balance: bool = True
     cache_bytes: int = 4 << 30
     buffer: int = 4
@@ -61,8 +65,9 @@ class DescribedConfig:
 class DescribedPipeline:
     """Sounds and their captions: `for batch in DescribedPipeline(clips, config)` never ends.
 
-    A batch is a dict of audio (batch, time) float32, whatever arrays `text` makes of the captions, and with `concepts`
-    tags (batch, concepts) float32, 1 for what is heard.
+    A batch is a dict of audio (batch, time) float32, whatever arrays `text` makes of the captions, with `concepts` tags
+    (batch, concepts) float32, 1 for what is heard, and with `config.references` what `text` makes of those, under
+    "references_NAME" (batch, references, ...).
 
     Args:
       clips: anything with `len` and `[index] -> Clip`.
@@ -117,10 +122,8 @@ class DescribedPipeline:
         return iter(made_ahead(self._batches, step, self.config.buffer))
 
 
-def described(
-    clips: Clips, members: Sequence[Sequence[int]], config: DescribedConfig, index: int
-) -> tuple[np.ndarray, str, frozenset[str]]:
-    """Row number `index`: (time,) float32 of one sound or two, the sentence, and their labels.
+def described(clips: Clips, members: Sequence[Sequence[int]], config: DescribedConfig, index: int) -> Row:
+    """Row number `index`: (time,) float32 of one sound or two, the sentence, their labels, and the references.
 
     Args:
       clips: mono, at the rate wanted.
@@ -140,7 +143,7 @@ def described(
 
     first = pick()
     audio, caption = heard(first)
-    labels = frozenset(first.labels)
+    labels, told = frozenset(first.labels), first.captions
     if rng.random() < config.pairs:
         others = (pick() for _ in range(20))
         second = next((clip for clip in others if not conflict_names(clip) & conflict_names(first)), None)
@@ -151,9 +154,13 @@ def described(
             pair = (caption, words) if rng.random() < 0.5 else (words, caption)
             caption = config.joined[int(rng.integers(len(config.joined)))].format(*pair)
             labels |= frozenset(second.labels)
+            pairs = list(zip(first.captions, itertools.cycle(second.captions)))
+            orders = [order for one, other in pairs for order in ((one, other), (other, one))]
+            told = tuple(template.format(*order) for order in orders for template in config.joined)
     peak = float(np.abs(audio).max())
     gain = 10.0 ** (rng.uniform(*config.level_db) / 20)
-    return audio * np.float32(min(gain, 1.0 / max(peak, 1e-9))), caption, labels
+    references = tuple(itertools.islice(itertools.cycle(told), config.references))
+    return audio * np.float32(min(gain, 1.0 / max(peak, 1e-9))), caption, labels, references
 
 
 def _gain(first: np.ndarray, second: np.ndarray, ratio_db: float) -> float:
@@ -168,12 +175,15 @@ def _stacked(
     text: Callable[[Sequence[str]], dict[str, np.ndarray]],
     places: Mapping[str, int],
     share: tuple[int, int],
-    rows: list[tuple[np.ndarray, str, frozenset[str]]],
+    rows: list[Row],
 ) -> Batch:
-    sounds, captions, labels = zip(*rows[own_rows(len(rows), share)], strict=True)
+    sounds, captions, labels, references = zip(*rows[own_rows(len(rows), share)], strict=True)
     batch = {"audio": np.stack(sounds).astype(np.float32), **text(captions)}
     if places:
         batch["tags"] = np.zeros((len(labels), len(places)), np.float32)
         for row, names in zip(batch["tags"], labels, strict=True):
             row[[places[name] for name in names if name in places]] = 1
+    if references[0]:
+        told = text([one for own in references for one in own])
+        batch |= {f"references_{name}": x.reshape(len(references), -1, *x.shape[1:]) for name, x in told.items()}
     return batch

@@ -12,10 +12,13 @@ import numpy as np
 from jaxaudio.data import mixing
 from jaxaudio.data.described import DescribedConfig, DescribedPipeline
 from jaxaudio.data.pipeline import Clips, conflict_names
+from jaxaudio.errors import ConfigError
 from jaxaudio.metrics.naming import Names, naming_rate
 from jaxaudio.systems import captioning
+from jaxaudio.systems.captioning import critical
 from jaxaudio.systems.captioning.objective import loss
 from jaxaudio.text.vocabulary import Vocabulary, words_of
+from jaxaudio.train.checkpoint import load_params
 from jaxaudio.train.experiment import Experiment, Task
 
 RMS = 0.05
@@ -108,6 +111,8 @@ def captioning_task(
     trials: int = 400,
     smoothing: float = 0.1,
     known_words: Vocabulary | None = None,
+    start_from: str = "",
+    self_critical: bool = False,
 ) -> Task:
     """A captioner on sounds and their sentences.
 
@@ -119,9 +124,19 @@ def captioning_task(
       words: most of a caption, start and end among them.
       trials: held-out sounds per evaluation; half as many mixtures.
       smoothing: of the targets.
-      known_words: the vocabulary; the words of the captions by default.
+      known_words: the vocabulary; the words of the captions by default, or those of `start_from`.
+      start_from: the `best` or `final` folder of an earlier run, whose weights and words are the first ones.
+      self_critical: train on the reward of drawn captions, see `systems.captioning.critical`; needs `data.references`.
+
+    Raises:
+      ConfigError: self-critical training without references, or weights of another configuration.
     """
     config: captioning.Config = experiment.model
+    if self_critical and not data.references:
+        raise ConfigError("Self-critical training compares with what people said; give data.references=5 or so.")
+    weights, earlier = load_params(start_from) if start_from else (None, {})
+    if earlier and known_words is None:
+        known_words = Vocabulary(tuple(earlier["text"]["words"]))
     known = phrases(clips)
     joined = [template.format("", "") for template in data.joined]
     vocabulary = known_words or Vocabulary.of(itertools.chain(*known.values(), joined))
@@ -164,10 +179,17 @@ def captioning_task(
         return rates
 
     def start(key: jax.Array) -> tuple[Any, Any]:
-        variables = captioning.init(key, config)
+        variables = captioning.init(key, config) if weights is None else weights
         return variables["params"], {"batch_stats": variables["batch_stats"]}
 
+    if weights is not None:
+        wanted = jax.eval_shape(lambda: captioning.init(jax.random.key(0), config))
+        if jax.tree.map(np.shape, weights) != jax.tree.map(lambda x: x.shape, wanted):
+            raise ConfigError(f"The weights of {start_from} are of another captioner; give the same model and words.")
+
     def of_axis(axis_name: str | None) -> Any:
+        if self_critical:
+            return functools.partial(critical.loss, config=config, length=words)
         sound = config.sound
         mapped = (
             config

@@ -1,16 +1,20 @@
 """The captioner's task: after a few steps it names what it hears."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import optax
+import pytest
 
 from jaxaudio.data.clips import Clip
 from jaxaudio.data.described import DescribedConfig
 from jaxaudio.dsp.mel import MelConfig
+from jaxaudio.errors import ConfigError
 from jaxaudio.nn import panns
 from jaxaudio.systems import captioning
 from jaxaudio.systems.captioning import words
-from jaxaudio.train import Experiment
+from jaxaudio.train import Experiment, save_params
 from jaxaudio.train.captioning import captioning_task
 
 RATE = 8000
@@ -51,7 +55,7 @@ def clips(seed):
     return made
 
 
-def test_it_learns_to_name_what_is_heard():
+def test_it_learns_to_name_what_is_heard(tmp_path):
     experiment = Experiment(build=lambda _: None, batch_size=24, model=MODEL)
     data = DescribedConfig(batch=24, sample_rate=RATE, seconds=0.5)
     task = captioning_task(experiment, clips(0), clips(1), data=data, words=14, trials=24)
@@ -70,6 +74,32 @@ def test_it_learns_to_name_what_is_heard():
         params, extra, opt, _ = step(params, extra, opt, next(task.data), jax.random.key(number))
     after = task.evaluate({"params": params, **extra})
     task.data.close()
+    save_params(tmp_path / "best", {"params": params, **extra}, task.config)
     assert before["named"] < 0.5
     assert after["named"] > 0.9
     assert after["tagged"] > 0.9
+
+    # What it says is rewarded from there on, with the words that it had.
+    data = dataclasses.replace(data, references=4)
+    how = {"words": 14, "trials": 24, "start_from": str(tmp_path / "best")}
+    task = captioning_task(experiment, clips(0), clips(1), data=data, self_critical=True, **how)
+    same, extra = task.init(jax.random.key(1))
+    jax.tree.map(np.testing.assert_array_equal, same, params)
+    batch = next(task.data)
+    assert batch["references_ids"].shape == (24, 4, 14)
+    words = task.config["text"]["words"]
+    told = {" ".join(words[i] for i in row if i > 1) for row in batch["references_ids"].reshape(-1, 14)}
+    assert told >= {"a hum", "someone makes a hum", "a hiss and a hum", "a hum and a hiss"}
+    (value, (metrics, _)), _ = jax.jit(jax.value_and_grad(task.loss(None), has_aux=True))(
+        same, extra, batch, jax.random.key(2), None
+    )
+    task.data.close()
+    assert np.isfinite(value) and metrics["baseline"] > 2  # of 10
+
+    with pytest.raises(ConfigError, match=r"data\.references"):
+        captioning_task(
+            experiment, clips(0), clips(1), data=DescribedConfig(batch=24, sample_rate=RATE), self_critical=True
+        )
+    other = dataclasses.replace(MODEL, words=dataclasses.replace(MODEL.words, width=12))
+    with pytest.raises(ConfigError, match="of another captioner"):
+        captioning_task(dataclasses.replace(experiment, model=other), clips(0), clips(1), data=data, **how)
