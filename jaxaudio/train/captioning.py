@@ -14,6 +14,7 @@ from jaxaudio.data.described import DescribedConfig, DescribedPipeline
 from jaxaudio.data.pipeline import Clips, conflict_names
 from jaxaudio.errors import ConfigError
 from jaxaudio.metrics.naming import Names, naming_rate
+from jaxaudio.models.systems import config_from_json
 from jaxaudio.systems import captioning
 from jaxaudio.systems.captioning import critical
 from jaxaudio.systems.captioning.objective import loss
@@ -113,6 +114,7 @@ def captioning_task(
     known_words: Vocabulary | None = None,
     start_from: str = "",
     self_critical: bool = False,
+    teacher: str = "",
 ) -> Task:
     """A captioner on sounds and their sentences.
 
@@ -127,14 +129,20 @@ def captioning_task(
       known_words: the vocabulary; the words of the captions by default, or those of `start_from`.
       start_from: the `best` or `final` folder of an earlier run, whose weights and words are the first ones.
       self_critical: train on the reward of drawn captions, see `systems.captioning.critical`; needs `data.references`.
+      teacher: the `best` or `final` folder of a run with the same words, whose next words are learnt as well, see
+        `losses.distilled`; with the words of that run.
 
     Raises:
-      ConfigError: self-critical training without references, or weights of another configuration.
+      ConfigError: self-critical training without references, weights of another configuration, or a teacher with it.
     """
     config: captioning.Config = experiment.model
     if self_critical and not data.references:
         raise ConfigError("Self-critical training compares with what people said; give data.references=5 or so.")
     weights, earlier = load_params(start_from) if start_from else (None, {})
+    known_by, taught = load_params(teacher) if teacher else (None, {})
+    if self_critical and teacher:
+        raise ConfigError("Self-critical training is rewarded by what people said; leave the teacher out.")
+    earlier = earlier or taught
     if earlier and known_words is None:
         known_words = Vocabulary(tuple(earlier["text"]["words"]))
     known = phrases(clips)
@@ -178,6 +186,12 @@ def captioning_task(
             rates["tagged"] = float(np.mean([concepts[b] in own[0] for b, own in zip(best, labels, strict=True)]))
         return rates
 
+    master = config_from_json("captioning", taught["config"]) if taught else None
+    if master is not None and dataclasses.replace(master.words, dropout=0) != dataclasses.replace(
+        master.words, vocab_size=len(vocabulary), start=vocabulary.start, end=vocabulary.end, dropout=0
+    ):
+        raise ConfigError(f"{teacher} has other words; give a teacher that was trained with the same.")
+
     def start(key: jax.Array) -> tuple[Any, Any]:
         variables = captioning.init(key, config) if weights is None else weights
         return variables["params"], {"batch_stats": variables["batch_stats"]}
@@ -196,7 +210,7 @@ def captioning_task(
             if sound is None
             else dataclasses.replace(config, sound=dataclasses.replace(sound, axis_name=axis_name))
         )
-        return functools.partial(loss, config=mapped, smoothing=smoothing)
+        return functools.partial(loss, config=mapped, smoothing=smoothing, teacher=master)
 
     share = jax.process_index(), jax.process_count()
     return Task(
@@ -204,6 +218,7 @@ def captioning_task(
         init=start,
         data=iter(DescribedPipeline(clips, data, text=text, concepts=concepts if config.tags else (), share=share)),
         evaluate=evaluate,
+        frozen=known_by,
         config={
             "system": "captioning",
             "config": dataclasses.asdict(config),

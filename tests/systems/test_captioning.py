@@ -182,3 +182,49 @@ def test_what_makes_no_sense_is_refused():
     params = patches.init(jax.random.key(0), long)
     with pytest.raises(UsageError, match="cut or pad"):
         patches.apply(params, long, jnp.zeros((1, 504, 64)))
+
+
+def test_captioners_speak_together():
+    made, _ = captioning.encode(PARAMS, SMALL, MEL)
+    other = {**PARAMS, "params": random_like(PARAMS["params"])}
+    away, _ = captioning.encode(other, SMALL, MEL)
+    one, two = (PARAMS, SMALL, made["memory"]), (other, SMALL, away["memory"])
+    beam = Beam(width=2)
+    alone = captioning.caption(*one, 6, beam=beam)
+    for members, weights in (([one, one], None), ([one, two], (1.0, 0.0))):
+        both = captioning.caption_together(members, 6, beam=beam, weights=weights)
+        np.testing.assert_array_equal(both.tokens, alone.tokens)
+        np.testing.assert_allclose(both.scores, alone.scores, rtol=1e-5)
+    both = captioning.caption_together([one, two], 6)
+    told = [
+        jax.nn.log_softmax(captioning.caption_logits(p, c, m, jnp.full((3, 1), SMALL.words.start))[:, 0])
+        for p, c, m in (one, two)
+    ]
+    np.testing.assert_array_equal(both.tokens[:, 0], ((told[0] + told[1]) / 2).argmax(-1))
+    fewer = dataclasses.replace(SMALL, words=dataclasses.replace(SMALL.words, vocab_size=11))
+    with pytest.raises(UsageError, match="lists of words that differ"):
+        captioning.caption_together([one, (PARAMS, fewer, made["memory"])], 6)
+    with pytest.raises(UsageError, match="give one for each"):
+        captioning.caption_together([one, two], 6, weights=(1.0,))
+
+
+def test_a_student_is_as_far_as_the_divergence_says():
+    own, wanted = RNG.normal(size=(2, 3, 5)), RNG.normal(size=(2, 3, 5))
+    mask = np.array([[1, 1, 0], [1, 0, 0]])
+    shares = [np.exp(x / 2) / np.exp(x / 2).sum(-1, keepdims=True) for x in (own, wanted)]
+    each = (shares[1] * np.log(shares[1] / shares[0])).sum(-1)
+    found = losses.distilled(jnp.asarray(own), jnp.asarray(wanted), mask, temperature=2.0)
+    assert float(found) == pytest.approx(4 * each[mask == 1].mean(), rel=1e-5)
+    assert float(losses.distilled(jnp.asarray(own), jnp.asarray(own))) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_teacher_adds_what_it_would_say():
+    batch = {"mel": MEL, "ids": IDS, "mask": MASK}
+    params, extra = PARAMS["params"], {"batch_stats": PARAMS["batch_stats"]}
+    alone, _ = loss(params, extra, batch, config=SMALL)
+    same, (metrics, _) = loss(params, extra, batch, frozen=PARAMS, config=SMALL, teacher=SMALL, teacher_weight=2.0)
+    assert float(same) == pytest.approx(float(alone), rel=1e-5)  # a student like its teacher has nothing to learn
+    other = {**PARAMS, "params": random_like(params)}
+    more, (metrics, _) = loss(params, extra, batch, frozen=other, config=SMALL, teacher=SMALL, teacher_weight=2.0)
+    assert float(more) == pytest.approx(float(alone) + 2 * float(metrics["teacher_loss"]), rel=1e-5)
+    assert float(metrics["teacher_loss"]) > 0.01

@@ -96,10 +96,23 @@ def test_it_learns_to_name_what_is_heard(tmp_path):
     task.data.close()
     assert np.isfinite(value) and metrics["baseline"] > 2  # of 10
 
+    # Or it teaches a smaller one.
+    small = dataclasses.replace(MODEL, words=dataclasses.replace(MODEL.words, width=12, hidden=16))
+    data = dataclasses.replace(data, references=0)
+    taught = {"words": 14, "trials": 24, "teacher": str(tmp_path / "best")}
+    task = captioning_task(dataclasses.replace(experiment, model=small), clips(0), clips(1), data=data, **taught)
+    student, extra = task.init(jax.random.key(1))
+    _, (metrics, _) = jax.jit(task.loss(None))(student, extra, next(task.data), jax.random.key(2), task.frozen)
+    task.data.close()
+    assert metrics["teacher_loss"] > 0.1
+    with pytest.raises(ConfigError, match="leave the teacher out"):
+        captioning_task(
+            experiment, clips(0), clips(1), data=DescribedConfig(references=2), self_critical=True, **taught
+        )
+
     with pytest.raises(ConfigError, match=r"data\.references"):
         captioning_task(
             experiment, clips(0), clips(1), data=DescribedConfig(batch=24, sample_rate=RATE), self_critical=True
         )
-    other = dataclasses.replace(MODEL, words=dataclasses.replace(MODEL.words, width=12))
     with pytest.raises(ConfigError, match="of another captioner"):
-        captioning_task(dataclasses.replace(experiment, model=other), clips(0), clips(1), data=data, **how)
+        captioning_task(dataclasses.replace(experiment, model=small), clips(0), clips(1), data=data, **how)

@@ -17,7 +17,7 @@ from jaxaudio.systems.captioning.checkpoints import (
     act_weights,
     cnn_weights,
 )
-from jaxaudio.systems.captioning.model import Config, caption, caption_logits, encode, hear, init
+from jaxaudio.systems.captioning.model import Config, caption, caption_logits, caption_together, encode, hear, init
 
 __all__ = [
     "ACT_L",
@@ -37,6 +37,7 @@ __all__ = [
     "act_weights",
     "caption",
     "caption_logits",
+    "caption_together",
     "cnn_weights",
     "encode",
     "hear",

@@ -51,6 +51,23 @@ def masked_mean(x: Array, mask: Array | None = None) -> Array:
     return jnp.sum(x * kept) / jnp.maximum(jnp.sum(kept), 1)
 
 
+def distilled(logits: Array, teacher: Array, mask: Array | None = None, *, temperature: float = 1.0) -> Array:
+    """How far a student's words are from a teacher's (Hinton et al., 2015, arXiv:1503.02531).
+
+    Args:
+      logits: (..., words) of the student.
+      teacher: (..., words), which the gradient does not go through.
+      mask: (...), nonzero where a position counts; all do by default.
+      temperature: both are divided by it; the divergence is multiplied by its square, for gradients of one size.
+
+    Returns:
+      () the mean Kullback-Leibler divergence in nats.
+    """
+    wanted = jax.nn.log_softmax(jax.lax.stop_gradient(teacher) / temperature)
+    given = jax.nn.log_softmax(logits / temperature)
+    return temperature**2 * masked_mean((jnp.exp(wanted) * (wanted - given)).sum(-1), mask)
+
+
 def self_critical(log_probs: Array, reward: Array, mask: Array) -> Array:
     """The loss of self-critical training (Rennie et al., 2017, arXiv:1612.00563).
 

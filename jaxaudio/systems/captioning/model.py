@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import jax
@@ -14,7 +15,7 @@ from jaxaudio.errors import ConfigError, UsageError
 from jaxaudio.nn import panns, patches, stack
 from jaxaudio.nn.dropout import drop, split
 from jaxaudio.systems.captioning import words
-from jaxaudio.text.decode import GREEDY, Beam, Beams, Generated, Rules, Sampling, beam_search, generate
+from jaxaudio.text.decode import GREEDY, Beam, Beams, Generated, Rules, Sampling, beam_search, generate, together
 
 Params = Any
 
@@ -276,11 +277,54 @@ def caption(
     Returns:
       One caption per item, or several of a beam; without the start.
     """
-    p = params["params"]
-    kept = words.memorise(p, config.words, memory)
-    rules = Rules(length=length, end=config.words.end)
-    logits, state = words.read(p, config.words, kept, length)
-    decoder = words.decoder(p, config.words, kept)
+    return _said([(params, config, memory)], length, sampling, beam, key)
+
+
+def caption_together(
+    members: Sequence[tuple[Params, Config, Array]],
+    length: int = 30,
+    sampling: Sampling = GREEDY,
+    beam: Beam | None = None,
+    key: Array | None = None,
+    weights: Sequence[float] | None = None,
+) -> Generated | Beams:
+    """Says what is in the memories of several captioners with the same words, by the mean of what they would say.
+
+    Two decoders on two encoders' features are the dual decoders of the captioning literature; several runs of one
+    captioner are an ensemble.
+
+    Args:
+      members: (params, config, memory) of each captioner, see `caption`.
+      length: see `caption`, as what follows.
+      sampling: see `caption`.
+      beam: see `caption`.
+      key: see `caption`.
+      weights: of each captioner; alike by default.
+
+    Raises:
+      UsageError: their words are not the same.
+    """
+    return _said(members, length, sampling, beam, key, weights)
+
+
+def _said(
+    members: Sequence[tuple[Params, Config, Array]],
+    length: int,
+    sampling: Sampling,
+    beam: Beam | None,
+    key: Array | None,
+    weights: Sequence[float] | None = None,
+) -> Generated | Beams:
+    known = {(config.words.vocab_size, config.words.start, config.words.end) for _, config, _ in members}
+    if len(known) != 1:
+        raise UsageError(f"The captioners have lists of words that differ, {sorted(known)}; give some with the same.")
+    begun = []
+    for params, config, memory in members:
+        p = params["params"]
+        kept = words.memorise(p, config.words, memory)
+        begun.append((words.decoder(p, config.words, kept), *words.read(p, config.words, kept, length)))
+    rules = Rules(length=length, end=members[0][1].words.end)
+    decoder, logits, state = begun[0] if len(begun) == 1 else together(*zip(*begun, strict=True), weights)
     if beam is not None:
         return beam_search(decoder, logits, state, rules, beam=beam)
     return generate(decoder, logits, state, rules, sampling=sampling, key=key)

@@ -24,8 +24,11 @@ def loss(
     smoothing: float = 0.1,
     padding: bool = False,
     tag_weight: float = 1.0,
+    teacher: Config | None = None,
+    teacher_weight: float = 1.0,
+    temperature: float = 1.0,
 ) -> tuple[Array, tuple[dict[str, Array], Params]]:
-    """Cross entropy of each next word of the captions, with label smoothing.
+    """Cross entropy of each next word of the captions, with label smoothing; with a teacher, distillation besides.
 
     Args:
       params: the parameters.
@@ -33,16 +36,19 @@ def loss(
       batch: "audio" (batch, time) at the front-end's rate, or "mel" of `hear`; "video" and "keywords" where the model
         takes them; "ids" and "mask" (batch, length) of the captions, with start and end; "index" (batch,).
       key: draws dropout and SpecAugment's stripes, for each item by its index.
-      frozen: not used.
+      frozen: {"params", "batch_stats"} of the teacher, where there is one.
       config: of the captioner.
       smoothing: see `losses.smoothed`.
       tag_weight: factor on the cross entropy of the tags, a sum over them, where batches have "tags".
+      teacher: configuration of a captioner with the same words, whose next words are to be learnt as well, from the
+        same sound at its own front-end.
+      teacher_weight: factor on `losses.distilled`.
+      temperature: see `losses.distilled`.
       padding: count what stands after the end, as the original code does; its captions are padded with ends.
 
     Returns:
       (loss, ({"accuracy": share of the words that are the likeliest}, {"batch_stats"})).
     """
-    del frozen
     variables = {"params": params, **extra}
     keys = None
     if key is not None:
@@ -58,9 +64,16 @@ def loss(
     value = losses.smoothed(logits, targets, counted, smoothing=smoothing)
     right = losses.masked_mean((jnp.argmax(logits, -1) == targets).astype(value.dtype), mask[:, 1:])
     metrics = {"accuracy": right}
+    if teacher is not None:
+        own = mel if "audio" not in batch else hear(teacher, batch["audio"])
+        known = encode(frozen, teacher, own, video=batch.get("video"), keywords=batch.get("keywords"))[0]["memory"]
+        wanted = caption_logits(frozen, teacher, known, ids[:, :-1], mask[:, :-1])
+        far = losses.distilled(logits, wanted, counted, temperature=temperature)
+        metrics |= {"caption_loss": value, "teacher_loss": far}
+        value = value + teacher_weight * far
     if "tags" in batch:
         x = made["tag_logits"]
         missed = jnp.maximum(x, 0) - x * batch["tags"] + jnp.log1p(jnp.exp(-jnp.abs(x)))
-        metrics |= {"caption_loss": value, "tag_loss": missed.sum(-1).mean()}
+        metrics = {"caption_loss": value} | metrics | {"tag_loss": missed.sum(-1).mean()}
         value = value + tag_weight * metrics["tag_loss"]
     return value, (metrics, {"batch_stats": statistics})

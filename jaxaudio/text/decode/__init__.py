@@ -5,8 +5,20 @@ state. `generate` says one sequence per item, `beam_search` the best of several;
 """
 
 from jaxaudio.text.decode.beams import Beam, Beams, beam_search
-from jaxaudio.text.decode.decoder import Decoder, guided
+from jaxaudio.text.decode.decoder import Decoder, guided, together
 from jaxaudio.text.decode.rules import Rules
 from jaxaudio.text.decode.sequences import GREEDY, Generated, Sampling, generate
 
-__all__ = ["GREEDY", "Beam", "Beams", "Decoder", "Generated", "Rules", "Sampling", "beam_search", "generate", "guided"]
+__all__ = [
+    "GREEDY",
+    "Beam",
+    "Beams",
+    "Decoder",
+    "Generated",
+    "Rules",
+    "Sampling",
+    "beam_search",
+    "generate",
+    "guided",
+    "together",
+]

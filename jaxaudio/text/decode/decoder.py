@@ -1,11 +1,14 @@
-"""What decoding asks of a model, and the guidance of one."""
+"""What decoding asks of a model, the guidance of one, and several as one."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+
+from jaxaudio.errors import UsageError
 
 
 def _rows(state: Any, rows: Array) -> Any:
@@ -68,3 +71,53 @@ def guided(decoder: Decoder, logits: Array, state: Any, scale: float | Array) ->
         return Pairs(decoder.take(pairs.state, twice), rows)
 
     return Decoder(step, take), mixed(logits), Pairs(state, jnp.arange(rows, dtype=jnp.int32))
+
+
+class Members(NamedTuple):
+    """The state of sequences that go through several models.
+
+    Attributes:
+      states: of each model.
+    """
+
+    states: tuple[Any, ...]
+
+
+def together(
+    decoders: Sequence[Decoder],
+    logits: Sequence[Array],
+    states: Sequence[Any],
+    weights: Sequence[float] | None = None,
+) -> tuple[Decoder, Array, Members]:
+    """Several models as one: its logits are the weighted mean of the logarithms of their probabilities.
+
+    Args:
+      decoders: models with the same words.
+      logits: (rows, words) of the first token, from each.
+      states: of each.
+      weights: of each, which are made to sum to one; alike by default.
+
+    Returns:
+      (decoder, logits, state).
+
+    Raises:
+      UsageError: no model, or not as many of one kind as of another.
+    """
+    shares = [1.0] * len(decoders) if weights is None else list(weights)
+    if not decoders or not len(decoders) == len(logits) == len(states) == len(shares) or sum(shares) <= 0:
+        raise UsageError(
+            f"{len(decoders)} models, {len(logits)} logits, {len(states)} states, weights {shares}: give one for each."
+        )
+
+    def mixed(each: Sequence[Array]) -> Array:
+        weighted = [share / sum(shares) * jax.nn.log_softmax(x) for share, x in zip(shares, each, strict=True)]
+        return functools.reduce(jnp.add, weighted)
+
+    def step(tokens: Array, members: Members) -> tuple[Array, Members]:
+        made = [decoder.step(tokens, state) for decoder, state in zip(decoders, members.states, strict=True)]
+        return mixed([logits for logits, _ in made]), Members(tuple(state for _, state in made))
+
+    def take(members: Members, rows: Array) -> Members:
+        return Members(tuple(d.take(state, rows) for d, state in zip(decoders, members.states, strict=True)))
+
+    return Decoder(step, take), mixed(logits), Members(tuple(states))
