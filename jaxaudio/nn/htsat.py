@@ -13,8 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxaudio.convert.rules import Rule, conv2d, linear, split_qkv
+from jaxaudio.dsp.augment import spec_augment
 from jaxaudio.errors import UsageError
 from jaxaudio.nn.attention import SelfAttention
+from jaxaudio.nn.dropout import drop, split
 from jaxaudio.nn.norm import BatchNorm
 
 _HIDDEN = -100.0  # the logit offset between positions that the cyclic shift brought together; Swin's value
@@ -35,6 +37,10 @@ class Config:
       window: side of the attention window in tokens.
       mlp_ratio: width of the perceptrons over that of their stage.
       classes: outputs of the token-semantic tagging head, or None to leave it out.
+      repeat: how often each step in time of `fine_grained` and `framewise` stands there; WavCaps has a step per frame.
+      drop_path: how often the last block is left out in training, in [0, 1); the first never is, those between
+        are in proportion (stochastic depth, Huang et al., 2016, arXiv:1603.09382).
+      augment: blank stripes of the spectrogram in training.
     """
 
     mel_bins: int = 64
@@ -46,6 +52,9 @@ class Config:
     window: int = 8
     mlp_ratio: float = 4.0
     classes: int | None = None
+    repeat: int = 1
+    drop_path: float = 0.1
+    augment: bool = True
 
     @property
     def frames(self) -> int:
@@ -65,6 +74,8 @@ class Config:
 
 BASE = Config()
 TINY = Config(embed_dim=96, depths=(2, 2, 6, 2))
+WAVCAPS = dataclasses.replace(TINY, repeat=32)
+"""The encoder of WavCaps' captioners and retrieval (Mei et al., 2023, arXiv:2303.17395)."""
 
 
 @functools.lru_cache(maxsize=32)
@@ -81,6 +92,14 @@ def _bicubic_matrix(size_in: int, size_out: int) -> np.ndarray:
     return matrix
 
 
+def _check(log_mel: jax.Array, config: Config) -> None:
+    _, frames, bands = log_mel.shape
+    if frames > config.frames or bands != config.mel_bins:
+        raise UsageError(
+            f"HTS-AT takes {config.frames} frames of {config.mel_bins} bands at most, not {frames} of {bands}: crop."
+        )
+
+
 def fold(log_mel: jax.Array, config: Config) -> jax.Array:
     """Stretches a log-mel in time to `config.frames` and stacks its strips: low to high bands of the first quarter, ...
 
@@ -94,11 +113,8 @@ def fold(log_mel: jax.Array, config: Config) -> jax.Array:
     Raises:
       UsageError: too many frames, or another number of bands.
     """
+    _check(log_mel, config)
     batch, frames, bands = log_mel.shape
-    if frames > config.frames or bands != config.mel_bins:
-        raise UsageError(
-            f"HTS-AT takes {config.frames} frames of {config.mel_bins} bands at most, not {frames} of {bands}: crop."
-        )
     if frames < config.frames:
         matrix = jnp.asarray(_bicubic_matrix(frames, config.frames), log_mel.dtype)
         log_mel = jnp.einsum("ij,bjf->bif", matrix, log_mel, precision="highest")
@@ -168,11 +184,17 @@ class _Block(nn.Module):
     window: int
     shift: int
     mlp_ratio: float
+    drop_path: float = 0.0
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        x = x + _WindowAttention(self.heads, self.window, self.shift, name="attn")(_norm("norm1")(x))
-        return x + _Mlp(int(x.shape[-1] * self.mlp_ratio), name="mlp")(_norm("norm2")(x))
+    def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        first, second = split(key, 2)
+        x = x + self._kept(_WindowAttention(self.heads, self.window, self.shift, name="attn")(_norm("norm1")(x)), first)
+        return x + self._kept(_Mlp(int(x.shape[-1] * self.mlp_ratio), name="mlp")(_norm("norm2")(x)), second)
+
+    def _kept(self, x: jax.Array, key: jax.Array | None) -> jax.Array:
+        """What a part adds, of the items that do not leave it out; more of it, so that its mean stays."""
+        return x if key is None else x * drop(jnp.ones((x.shape[0], 1, 1, 1), x.dtype), self.drop_path, key)
 
 
 class _PatchMerging(nn.Module):
@@ -191,13 +213,16 @@ class _Stage(nn.Module):
     index: int
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
+    def __call__(self, x: jax.Array, key: jax.Array | None = None) -> tuple[jax.Array, list[jax.Array]]:
         c, side = self.config, x.shape[1]
+        keys = split(key, c.depths[self.index])
+        before, blocks = sum(c.depths[: self.index]), sum(c.depths)
         window = min(c.window, side)
         states = []
         for i in range(c.depths[self.index]):
             shift = window // 2 if i % 2 and side > window else 0
-            x = _Block(c.heads[self.index], window, shift, c.mlp_ratio, name=f"blocks_{i}")(x)
+            rate = c.drop_path * (before + i) / max(blocks - 1, 1)
+            x = _Block(c.heads[self.index], window, shift, c.mlp_ratio, rate, name=f"blocks_{i}")(x, keys[i])
             states.append(x)
         last = self.index == len(c.depths) - 1
         return (x if last else _PatchMerging(name="downsample")(x)), states
@@ -219,45 +244,58 @@ class HTSAT(nn.Module):
     config: Config
 
     @nn.compact
-    def __call__(self, log_mel: jax.Array, train: bool = False) -> Any:
+    def __call__(self, log_mel: jax.Array, train: bool = False, key: jax.Array | None = None) -> Any:
         """Encodes a log-mel.
 
         Args:
           log_mel: (batch, frames, mel_bins), at most `config.frames` frames; shorter ones are stretched.
           train: normalise the bands by this batch's statistics, and update the running ones.
+          key: () or (batch,), draws SpecAugment's stripes and the blocks that are left out; without it neither happens.
 
         Returns:
           A dict; take what you need inside `jit`, and the rest is never computed:
           `embedding` (batch, features), the mean token; `fine_grained` (batch, time, features), the mean over
-          frequency, 32 steps as published; with `config.classes`, the probabilities `clipwise` (batch, classes) and
-          `framewise` (batch, time, classes), and `tscam_conv`, the logits of the latter; and on the way `image`,
-          `patch_embed`, `layers_I_blocks_J`, `layers_I` and `norm` as maps (batch, side, side[, channels]) with
-          frequency within strips down the rows, and time along the columns.
+          frequency, 32 steps as published, each `config.repeat` times; with `config.classes`, the probabilities
+          `clipwise` (batch, classes) and `framewise` (batch, time, classes), and `tscam_conv`, the logits of the
+          latter; and on the way `image`, `patch_embed`, `layers_I_blocks_J`, `layers_I` and `norm` as maps (batch,
+          side, side[, channels]) with frequency within strips down the rows, and time along the columns.
         """
         c = self.config
-        out = {"image": fold(BatchNorm(name="bn0")(log_mel, train), c)}
+        _check(log_mel, c)  # before the norm, which would fail less clearly
+        first, *keys = split(key, 1 + len(c.depths))
+        x = BatchNorm(name="bn0")(log_mel, train)
+        out = {"image": fold(x if first is None or not c.augment else spec_augment(first, x), c)}
         x = out["patch_embed"] = _PatchEmbed(c, name="patch_embed")(out["image"])
         for i in range(len(c.depths)):
-            x, states = _Stage(c, i, name=f"layers_{i}")(x)
+            x, states = _Stage(c, i, name=f"layers_{i}")(x, keys[i])
             out |= {f"layers_{i}_blocks_{j}": state for j, state in enumerate(states)} | {f"layers_{i}": x}
         x = out["norm"] = _norm("norm")(x)
         batch, side, _, features = x.shape
         # Unfold the strips: (batch, bands, time, features), time running through all strips.
         x = x.reshape(batch, c.strips, side // c.strips, side, features).swapaxes(1, 2)
         x = x.reshape(batch, side // c.strips, c.strips * side, features)
-        out["fine_grained"] = jnp.mean(x, 1)
+        out["fine_grained"] = jnp.repeat(jnp.mean(x, 1), c.repeat, 1)
         out["embedding"] = jnp.mean(x, (1, 2))
         if c.classes is not None:
             kernel = (side // c.strips, 3)
             conv = nn.Conv(c.classes, kernel, padding=((0, 0), (1, 1)), name="tscam_conv")
             logits = out["tscam_conv"] = conv(x)[:, 0]
-            out |= {"clipwise": jax.nn.sigmoid(jnp.mean(logits, 1)), "framewise": jax.nn.sigmoid(logits)}
+            out["clipwise"] = jax.nn.sigmoid(jnp.mean(logits, 1))
+            out["framewise"] = jnp.repeat(jax.nn.sigmoid(logits), c.repeat, 1)
         return out
 
 
 def init(key: jax.Array, config: Config) -> Any:
     """Random variables {"params": ..., "batch_stats": ...}; under `jax.eval_shape`, their shapes at no cost."""
     return HTSAT(config).init(key, jnp.zeros((1, config.frames, config.mel_bins)))
+
+
+def apply(
+    params: Any, config: Config, log_mel: jax.Array, *, train: bool = False, key: jax.Array | None = None
+) -> tuple[Any, Any]:
+    """What the encoder makes of log-mel spectrograms: (the dict of `HTSAT`, the statistics, new in training)."""
+    made, changed = HTSAT(config).apply(params, log_mel, train, key, mutable=["batch_stats"])
+    return made, changed["batch_stats"]
 
 
 def weights(config: Config, path: str = "") -> tuple[Rule, ...]:
