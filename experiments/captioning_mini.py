@@ -23,15 +23,17 @@ class Data:
       pairs: share of the sounds that are two at once.
       trials: held-out sounds per evaluation.
       start_from: the `best` folder of an earlier run, whose weights and words are the first ones.
+      microphone: put the colour and the noise of other microphones over the sounds.
       self_critical: train on the reward of drawn captions instead; best with --data.start-from and --optimizer.lr 5e-5.
     """
 
     root: str = "data/open_sounds"
     seconds: float = 4.0
-    pairs: float = 0.4
+    pairs: float = 0.5
     trials: int = 400
     start_from: str = ""
     self_critical: bool = False
+    microphone: bool = True
 
 
 def build(experiment: Experiment) -> Task:
@@ -52,6 +54,7 @@ def build(experiment: Experiment) -> Task:
         trials=data.trials,
         start_from=data.start_from,
         self_critical=data.self_critical,
+        microphone=data.microphone,
     )
 
 

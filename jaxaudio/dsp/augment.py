@@ -1,4 +1,6 @@
-"""SpecAugment: stripes of a spectrogram that are blanked in training (Park et al., 2019, arXiv:1904.08779)."""
+"""What is done to spectrograms in training: stripes are blanked (SpecAugment: Park et al., 2019, arXiv:1904.08779), and
+the colour and the noise of another microphone are put over them.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -49,3 +51,30 @@ def spec_augment(
     pairs = jax.vmap(jax.random.split)(keys)
     x = drop_stripes(pairs[:, 0], x, axis=1, count=time[0], width=time[1])
     return drop_stripes(pairs[:, 1], x, axis=2, count=frequency[0], width=frequency[1])
+
+
+def another_microphone(
+    key: Array, x: Array, *, colour: float = 6.0, noise: tuple[float, float] = (-70.0, -30.0)
+) -> Array:
+    """Colours log-mel spectrograms and fills their silence, as if they were recorded elsewhere.
+
+    Args:
+      key: draws for each item; () or (batch,).
+      x: (batch, time, mels) in dB.
+      colour: standard deviation in dB of a smooth curve over the bands, of four cosines.
+      noise: lowest and highest level in dB, under the loudest band of an item, of a noise that has a colour too.
+    """
+    bands = jnp.arange(x.shape[2]) / x.shape[2]
+    waves = jnp.cos(jnp.pi * jnp.arange(1, 5)[:, None] * bands)
+
+    def of_item(key: Array, x: Array) -> Array:
+        curve, hiss, level = jax.random.split(key, 3)
+        colours = colour / 2**0.5 * jax.random.normal(curve, (2, 4)) @ waves
+        loudest = (x + colours[0]).max()
+        floor = loudest + jax.random.uniform(level, (), minval=noise[0], maxval=noise[1]) + colours[1]
+        # The power of a band of noise is exponential from frame to frame.
+        power = jax.random.exponential(hiss, x.shape) * 10 ** (floor / 10)
+        return 10 * jnp.log10(10 ** ((x + colours[0]) / 10) + power)
+
+    keys = key if key.ndim else jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(x.shape[0]))
+    return jax.vmap(of_item)(keys, x)

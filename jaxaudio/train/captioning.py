@@ -115,6 +115,7 @@ def captioning_task(
     start_from: str = "",
     self_critical: bool = False,
     teacher: str = "",
+    microphone: bool = False,
 ) -> Task:
     """A captioner on sounds and their sentences.
 
@@ -131,6 +132,7 @@ def captioning_task(
       self_critical: train on the reward of drawn captions, see `systems.captioning.critical`; needs `data.references`.
       teacher: the `best` or `final` folder of a run with the same words, whose next words are learnt as well, see
         `losses.distilled`; with the words of that run.
+      microphone: see `objective.loss`; for sounds made by a computer, so that recordings are known too.
 
     Raises:
       ConfigError: self-critical training without references, weights of another configuration, or a teacher with it.
@@ -210,7 +212,7 @@ def captioning_task(
             if sound is None
             else dataclasses.replace(config, sound=dataclasses.replace(sound, axis_name=axis_name))
         )
-        return functools.partial(loss, config=mapped, smoothing=smoothing, teacher=master)
+        return functools.partial(loss, config=mapped, smoothing=smoothing, teacher=master, microphone=microphone)
 
     share = jax.process_index(), jax.process_count()
     return Task(

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxaudio.dsp.augment import another_microphone
 from jaxaudio.nn.dropout import split
 from jaxaudio.systems.captioning import losses
 from jaxaudio.systems.captioning.model import Config, caption_logits, encode, hear
@@ -27,6 +28,7 @@ def loss(
     teacher: Config | None = None,
     teacher_weight: float = 1.0,
     temperature: float = 1.0,
+    microphone: bool = False,
 ) -> tuple[Array, tuple[dict[str, Array], Params]]:
     """Cross entropy of each next word of the captions, with label smoothing; with a teacher, distillation besides.
 
@@ -44,6 +46,7 @@ def loss(
         same sound at its own front-end.
       teacher_weight: factor on `losses.distilled`.
       temperature: see `losses.distilled`.
+      microphone: put `augment.another_microphone` over what is heard, in training.
       padding: count what stands after the end, as the original code does; its captions are padded with ends.
 
     Returns:
@@ -54,10 +57,11 @@ def loss(
     if key is not None:
         index = batch.get("index", jnp.arange(batch["ids"].shape[0]))
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
-    first, second = split(keys, 2)
+    first, second, third = split(keys, 3)
     mel = batch["mel"] if "mel" in batch else hear(config, batch["audio"]) if "audio" in batch else None
+    heard = mel if third is None or mel is None or not microphone else another_microphone(third, mel)
     seen = {name: batch[name] for name in ("video", "keywords") if name in batch}
-    made, statistics = encode(variables, config, mel, **seen, train=key is not None, key=first)
+    made, statistics = encode(variables, config, heard, **seen, train=key is not None, key=first)
     ids, mask = batch["ids"], batch["mask"]
     logits = caption_logits(variables, config, made["memory"], ids[:, :-1], mask[:, :-1], key=second)
     targets, counted = ids[:, 1:], None if padding else mask[:, 1:]
