@@ -54,13 +54,14 @@ def spec_augment(
 
 
 def another_microphone(
-    key: Array, x: Array, *, colour: float = 6.0, noise: tuple[float, float] = (-70.0, -30.0)
+    key: Array, x: Array, *, share: float = 0.5, colour: float = 6.0, noise: tuple[float, float] = (-70.0, -30.0)
 ) -> Array:
     """Colours log-mel spectrograms and fills their silence, as if they were recorded elsewhere.
 
     Args:
       key: draws for each item; () or (batch,).
       x: (batch, time, mels) in dB.
+      share: of the items; the others stay as they are, so that clean sounds are known as well.
       colour: standard deviation in dB of a smooth curve over the bands, of four cosines.
       noise: lowest and highest level in dB, under the loudest band of an item, of a noise that has a colour too.
     """
@@ -68,13 +69,14 @@ def another_microphone(
     waves = jnp.cos(jnp.pi * jnp.arange(1, 5)[:, None] * bands)
 
     def of_item(key: Array, x: Array) -> Array:
-        curve, hiss, level = jax.random.split(key, 3)
+        chosen, curve, hiss, level = jax.random.split(key, 4)
         colours = colour / 2**0.5 * jax.random.normal(curve, (2, 4)) @ waves
         loudest = (x + colours[0]).max()
         floor = loudest + jax.random.uniform(level, (), minval=noise[0], maxval=noise[1]) + colours[1]
         # The power of a band of noise is exponential from frame to frame.
         power = jax.random.exponential(hiss, x.shape) * 10 ** (floor / 10)
-        return 10 * jnp.log10(10 ** ((x + colours[0]) / 10) + power)
+        made = 10 * jnp.log10(10 ** ((x + colours[0]) / 10) + power)
+        return jnp.where(jax.random.uniform(chosen) < share, made, x)
 
     keys = key if key.ndim else jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(x.shape[0]))
     return jax.vmap(of_item)(keys, x)
