@@ -125,7 +125,6 @@ def test_nothing_is_missing():
         "hf_bert_base",
         "hf_bert_small",
         "lassnet",
-        "lassnet_train_step",
     }
 
 

@@ -20,6 +20,5 @@ def test_only_what_is_too_large_is_left_out():
         "audioldm_s_unet_original",
         "audioldm_s_unet_diffusers",
         "audioldm_train_loss",
-        "flowsep_train_loss",
         "t5_small_random",
     }
