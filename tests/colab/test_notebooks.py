@@ -60,7 +60,20 @@ def _codecs(said, kinds):
     assert kinds.count("image/png") >= 1
 
 
+def _captioning(said, kinds):
+    assert all(f"{name}: " in said for name in ("rain", "siren", "owl", "clock", "piano"))
+    assert int(re.search(r"(\d+) different sentences", said)[1]) > 1
+    assert "an owl hooting: owl +" in said and "a clock ticking: clock +" in said  # found first
+    assert "3 recordings on 2 device(s): tokens (4, 3, 20)" in said
+    mine = re.search(r"mine: (.*)", said)[1].split("; ")
+    right = sum(kind in text for kind, text in zip(("hum", "whistle", "hiss") * 2, mine, strict=True))
+    assert right >= 5, mine
+    assert kinds.count("text/html") >= 4  # players
+    assert kinds.count("image/png") >= 1
+
+
 WHAT_IT_SHOWS = {
+    "captioning": _captioning,
     "codecs": _codecs,
     "separation": _separation,
     "sampler_steps": _sampler_steps,

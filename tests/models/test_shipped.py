@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 import jaxaudio
+from jaxaudio.data.open_sounds.procedural import RATE
+from jaxaudio.data.open_sounds.procedural_catalogue import GENERATORS
 from jaxaudio.metrics import concepts, named
 from jaxaudio.models import ranking, verify
-from jaxaudio.models.registry import ASSETS, DEFAULT, DEFAULT_GENERATOR, shipped
+from jaxaudio.models.registry import ASSETS, DEFAULT, DEFAULT_CAPTIONER, DEFAULT_GENERATOR, shipped
 
 EASY = {
     "violin": "a violin",
@@ -23,7 +25,7 @@ EASY = {
 
 
 def test_the_defaults_are_there():
-    assert {DEFAULT, DEFAULT_GENERATOR} <= set(shipped())
+    assert {DEFAULT, DEFAULT_CAPTIONER, DEFAULT_GENERATOR} <= set(shipped())
 
 
 @pytest.mark.parametrize("name", sorted(shipped()))
@@ -68,3 +70,30 @@ def test_it_gives_the_best_of_several_by_what_is_heard():
 def test_the_judge_has_learnt_from_real_sounds_alone():
     about = json.loads((ASSETS / "concepts-mini" / "config.json").read_text())
     assert "concept_classifier" in about["source"]
+
+
+def test_the_captioner_is_small_and_names_what_it_hears():
+    folder = ASSETS / DEFAULT_CAPTIONER
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 8 * 2**20
+    model, rng = jaxaudio.load(DEFAULT_CAPTIONER), np.random.default_rng(2024)
+    asked = {
+        "rain": "rain",
+        "siren": "siren",
+        "owl": "owl",
+        "crickets": "crickets",
+        "dial_tone": "dial tone",
+        "heartbeat": "heartbeat",
+        "clock": "clock ticking",
+        "sonar": "sonar",
+        "helicopter": "helicopter",
+        "fire": "fire",
+    }
+    heard = [model.hear(GENERATORS[name](rng, 4.0), sample_rate=RATE) for name in asked]
+    names = list(asked.values())
+    tagged = [model.tags[i] for i in model.tag_probabilities(heard).argmax(1)]
+    assert sum(a == b for a, b in zip(tagged, names, strict=True)) >= 8, tagged
+    said = [own[0].text for own in model.describe(heard)]
+    words = [name.split()[0].rstrip("s") for name in names]
+    assert sum(word in text for word, text in zip(words, said, strict=True)) >= 6, said
+    first = [names[i] for i in model.match(names, heard).argmax(0)]
+    assert sum(a == b for a, b in zip(first, names, strict=True)) >= 7, first

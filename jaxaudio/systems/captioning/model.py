@@ -182,11 +182,14 @@ def encode(
 
 
 def _guides(embedding: Array, config: Config, logits: Array) -> Array:
-    """The words of the surest tags as keywords, each as strong as its tag is sure: (batch, words, width)."""
+    """The words of the surest tags as keywords, each as strong as its tag is sure: (batch, words, width).
+
+    As large as the decoder reads words; smaller, they are lost beside what is heard.
+    """
     # What is said must not teach what is heard: that has its own loss.
     sure, which = jax.lax.top_k(jax.nn.sigmoid(jax.lax.stop_gradient(logits)), config.guides)
     ids = jnp.asarray(config.tag_words)[which]
-    strength = jnp.where(ids == config.words.end, 0.0, sure[..., None])
+    strength = config.words.width**0.5 * jnp.where(ids == config.words.end, 0.0, sure[..., None])
     said = embedding[ids] * strength[..., None]
     return said.reshape(len(said), -1, said.shape[-1])
 
