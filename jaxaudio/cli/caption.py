@@ -95,15 +95,8 @@ def run(words: Sequence[str]) -> int:
         }
     )
     told = [(sound.path, one) for sound, own in zip(heard, said) for one in (own if options.samples else own[:1])]
-    if options.out is not None:
-        rows = [(str(path), one.text, round(one.score, 4)) for path, one in told]
-        listen.write_csv(options.out, ("file", "caption", "score"), rows, record)
-        show.say(str(options.out), options.quiet or options.json)
-    if options.json:
-        import json
-
-        print(json.dumps(record, indent=2, ensure_ascii=False))
-    elif options.out is None:
+    rows = [(str(path), one.text, round(one.score, 4)) for path, one in told]
+    if listen.deliver(options, ("file", "caption", "score"), rows, record):
         for path, one in told:
             print(one.text if len(heard) == 1 else f"{path}: {one.text}")
     seconds = sum(sound.seconds for sound in heard)

@@ -2,6 +2,7 @@
 
 import csv
 import io as text_io
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -67,15 +68,30 @@ def hear(model: Any, files: Iterable[tuple[Path, bool]], quiet: bool = False) ->
     return heard
 
 
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]], record: dict[str, Any]) -> None:
-    """A table and the record of how it was made, both or neither."""
-    told = text_io.StringIO()
-    writer = csv.writer(told, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    with io.Outputs() as outputs:
-        outputs.write_text(path, told.getvalue())
-        outputs.write_json(io.sidecar(path), record)
+def deliver(options: Any, columns: Sequence[str], rows: Iterable[Sequence[Any]], record: dict[str, Any]) -> bool:
+    """Hands over what a verb found as its options ask: a table with the record of how it was made, or the record.
+
+    Args:
+      options: of the verb, with `out`, `quiet` and `json`.
+      columns: of the table.
+      rows: of the table.
+      record: see `io.record`.
+
+    Returns:
+      Whether neither was asked for, so that what was found is to be shown.
+    """
+    if options.out is not None:
+        told = text_io.StringIO()
+        writer = csv.writer(told, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+        with io.Outputs() as outputs:  # both or neither
+            outputs.write_text(options.out, told.getvalue())
+            outputs.write_json(io.sidecar(options.out), record)
+        show.say(str(options.out), options.quiet or options.json)
+    if options.json:
+        print(json.dumps(record, indent=2, ensure_ascii=False))
+    return options.out is None and not options.json
 
 
 def checked_table(path: Path | None) -> None:

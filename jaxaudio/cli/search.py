@@ -73,13 +73,7 @@ def run(words: Sequence[str]) -> int:
             "timings": clock.rounded(),
         }
     )
-    if options.out is not None:
-        listen.write_csv(options.out, ("file", "score"), [(path, round(score, 4)) for path, score in found], record)
-        show.say(str(options.out), options.quiet or options.json)
-    if options.json:
-        import json
-
-        print(json.dumps(record, indent=2, ensure_ascii=False))
-    elif options.out is None:
+    rows = [(path, round(score, 4)) for path, score in found]
+    if listen.deliver(options, ("file", "score"), rows, record):
         show.table(options.text, ("file", "score"), found[: options.top])
     return 0

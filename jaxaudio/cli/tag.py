@@ -67,15 +67,8 @@ def run(words: Sequence[str]) -> int:
             "timings": clock.rounded(),
         }
     )
-    if options.out is not None:
-        rows = [(str(path), name, round(value, 4)) for path, tags in told for name, value in tags]
-        listen.write_csv(options.out, ("file", "tag", "probability"), rows, record)
-        show.say(str(options.out), options.quiet or options.json)
-    if options.json:
-        import json
-
-        print(json.dumps(record, indent=2, ensure_ascii=False))
-    elif options.out is None:
+    rows = [(str(path), name, round(value, 4)) for path, tags in told for name, value in tags]
+    if listen.deliver(options, ("file", "tag", "probability"), rows, record):
         for path, tags in told:
             show.table(str(path), ("tag", "probability"), tags)
     return 0

@@ -237,6 +237,11 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
+def numbered(state: State, pattern: str) -> int:
+    """How many of something a state dict has: one more than the largest number that a pattern finds; 0 without any."""
+    return max((int(match[1]) + 1 for key in state if (match := re.match(pattern, key))), default=0)
+
+
 def count(tree: Any) -> int:
     """Number of scalars in a tree of arrays or shapes."""
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))

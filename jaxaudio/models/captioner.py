@@ -213,11 +213,12 @@ class Captioner:
                 raise UsageError(f"{self.name} knows no word of {query!r}; describe the sound in other words.")
         ids, mask = ids[:, : mask.sum(1).max()], mask[:, : mask.sum(1).max()]
         found = np.zeros((len(heard), len(queries)), np.float32)
+        silent: dict[int, Any] = {}  # by length, once each
         for places, audio in self._batches(heard, progress):
-            silence = jnp.zeros_like(audio[:1])
-            gained = _likely(self.params, self.config, audio, ids, mask) - _likely(
-                self.params, self.config, silence, ids, mask
-            )
+            length = audio.shape[1]
+            if length not in silent:
+                silent[length] = _likely(self.params, self.config, jnp.zeros_like(audio[:1]), ids, mask)
+            gained = _likely(self.params, self.config, audio, ids, mask) - silent[length]
             found[places] = np.asarray(gained)[: len(places)]
         return found
 

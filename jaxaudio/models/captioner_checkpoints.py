@@ -2,11 +2,10 @@
 
 import dataclasses
 import json
-import re
 from pathlib import Path
 from typing import Any
 
-from jaxaudio.convert.rules import Rule, State, prefixed
+from jaxaudio.convert.rules import Rule, State, numbered, prefixed
 from jaxaudio.errors import CheckpointError, MissingError
 from jaxaudio.text.vocabulary import END, START, UNKNOWN
 
@@ -51,9 +50,9 @@ def _cnn(state: State) -> tuple[Any, tuple[Rule, ...]]:
 
     if any(key.startswith("rs_fc.") for key in state):
         return checkpoints.CL4AC, checkpoints.cnn_weights(checkpoints.CL4AC)
-    blocks = _count(state, r"feature_extractor\.conv_block(\d+)\.") - 1  # they count from one
+    blocks = numbered(state, r"feature_extractor\.conv_block(\d+)\.") - 1  # they count from one
     residual = any(key.startswith("feature_extractor.resnet.") for key in state)
-    layers = _count(state, r"transformer_encoder\.layers\.(\d+)\.")
+    layers = numbered(state, r"transformer_encoder\.layers\.(\d+)\.")
     named = {4: checkpoints.CNN10_CLOTHO, 6: checkpoints.CNN14_CLOTHO}
     if not residual and blocks not in named:
         raise CheckpointError(f"this captioner's CNN has {blocks} blocks; those that were published have 4 or 6.")
@@ -69,7 +68,7 @@ def _cnn(state: State) -> tuple[Any, tuple[Rule, ...]]:
 def _act(state: State) -> tuple[Any, tuple[Rule, ...]]:
     from jaxaudio.systems.captioning import checkpoints
 
-    layers = _count(state, r"(?:transformer_)?decoder\.layers\.(\d+)\.")
+    layers = numbered(state, r"(?:transformer_)?decoder\.layers\.(\d+)\.")
     known = {c.words.layers: c for c in (checkpoints.ACT_S, checkpoints.ACT_M, checkpoints.ACT_L)}
     if layers not in known:
         raise CheckpointError(
@@ -79,11 +78,6 @@ def _act(state: State) -> tuple[Any, tuple[Rule, ...]]:
     if any(key.startswith("video_encoder_linear.") for key in state):  # its released code runs for video alone
         config = checkpoints.VACT_VIDEO
     return config, checkpoints.act_weights(config)
-
-
-def _count(state: State, pattern: str) -> int:
-    """One more than the largest number that a pattern finds; 0 without any."""
-    return max((int(match[1]) + 1 for key in state if (match := re.match(pattern, key))), default=0)
 
 
 def read_words(folder: Path) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from jaxaudio.convert.rules import State
+from jaxaudio.convert.rules import State, numbered
 from jaxaudio.errors import CheckpointError
 
 
@@ -20,7 +20,7 @@ def _dac(state: State) -> Any:
     from jaxaudio.systems import dac
 
     published = (dac.DAC_44KHZ_8KBPS, dac.DAC_44KHZ_16KBPS, dac.DAC_24KHZ_8KBPS, dac.DAC_16KHZ_8KBPS)
-    found = _strides(state), _count(state, r"quantizer\.quantizers\.(\d+)\.")
+    found = _strides(state), numbered(state, r"quantizer\.quantizers\.(\d+)\.")
     known = {(c.waves.rates, c.levels): c for c in published}
     if found not in known:
         raise CheckpointError(f"this DAC has strides {found[0]} and {found[1]} levels, unlike those published.")
@@ -31,8 +31,8 @@ def _sdcodec(state: State) -> Any:
     from jaxaudio.systems import sdcodec
 
     own = {match[1] for key in state if (match := re.match(r"quantizer\.rvq_dict\.(\w+)\.", key))}
-    shared = _count(state, r"quantizer\.shared_rvq\.quantizers\.(\d+)\.")
-    levels = shared + _count(state, r"quantizer\.rvq_dict\.\w+\.quantizers\.(\d+)\.")
+    shared = numbered(state, r"quantizer\.shared_rvq\.quantizers\.(\d+)\.")
+    levels = shared + numbered(state, r"quantizer\.rvq_dict\.\w+\.quantizers\.(\d+)\.")
     base = sdcodec.SDCODEC_16KHZ
     waves: Any = base.waves  # of waveforms, as published
     if (_strides(state), own, levels) != (waves.rates, {*base.tracks}, base.levels):
@@ -48,8 +48,8 @@ def _taae(state: State) -> Any:
 
     from jaxaudio.systems import taae
 
-    blocks = _count(state, r"encoder\.layers\.(\d+)\.layers\.2\.") - 1  # the first layer is a convolution
-    depths = tuple(_count(state, rf"encoder\.layers\.{i + 1}\.layers\.2\.(\d+)\.") - 1 for i in range(blocks))
+    blocks = numbered(state, r"encoder\.layers\.(\d+)\.layers\.2\.") - 1  # the first layer is a convolution
+    depths = tuple(numbered(state, rf"encoder\.layers\.{i + 1}\.layers\.2\.(\d+)\.") - 1 for i in range(blocks))
     if depths != taae.STABLE_CODEC.depths:
         raise CheckpointError(f"this TAAE has depths {depths}, not {taae.STABLE_CODEC.depths} as Stable Codec has.")
     heads = [x.shape[0] for key, x in state.items() if re.search(r"proj_head\.5\.bias$", key)]
@@ -65,8 +65,3 @@ def _strides(state: State) -> tuple[int, ...]:
         if match := re.match(r"encoder\.block\.(\d+)\.block\.4\.(?:weight_v|parametrizations\.weight\.original1)", key):
             found[int(match[1])] = x.shape[-1] // 2
     return tuple(found[i] for i in sorted(found))
-
-
-def _count(state: State, pattern: str) -> int:
-    """One more than the largest number that a pattern finds; 0 without any."""
-    return max((int(match[1]) + 1 for key in state if (match := re.match(pattern, key))), default=0)

@@ -11,22 +11,23 @@ from jaxaudio.convert.rules import Rule
 from jaxaudio.errors import ConfigError, UsageError
 from jaxaudio.nn import pixelsnail, pixelsnail_cache
 from jaxaudio.nn.pixelsnail_cache import Sampled
+from jaxaudio.systems.soundlm.classes import URBANSOUND8K_CLASSES, class_ids
 from jaxaudio.text.decode import Sampling
 
 Params = Any
 
-URBANSOUND8K_CLASSES = (
-    "air_conditioner",
-    "car_horn",
-    "children_playing",
-    "dog_bark",
-    "drilling",
-    "engine_idling",
-    "gun_shot",
-    "jackhammer",
-    "siren",
-    "street_music",
-)
+__all__ = [
+    "MINI",
+    "URBANSOUND8K",
+    "URBANSOUND8K_CLASSES",
+    "Config",
+    "class_ids",
+    "init",
+    "logits",
+    "loss",
+    "sample",
+    "weights",
+]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,14 +73,6 @@ MINI = Config(
 def init(key: Array, config: Config) -> Params:
     """Random parameters, with weight normalisation as in published training."""
     return pixelsnail.normalized(pixelsnail.init(key, config.network))
-
-
-def class_ids(config: Config, names: tuple[str, ...] | list[str]) -> Array:
-    """Classes (batch,) int32 by their names; UsageError for a name that there is not."""
-    missing = [name for name in names if name not in config.names]
-    if missing:
-        raise UsageError(f"no class {missing[0]!r}; there are {', '.join(config.names)}.")
-    return jnp.asarray([config.names.index(name) for name in names], jnp.int32)
 
 
 def logits(params: Params, config: Config, codes: Array, classes: Array, *, key: Array | None = None) -> Array:

@@ -22,8 +22,8 @@ from jaxaudio.nn.dropout import drop, split
 from jaxaudio.nn.pixelsnail_cache import PLAIN, Sampled
 from jaxaudio.precision import wide
 from jaxaudio.systems.soundlm import grid_transformer as grids, orders
+from jaxaudio.systems.soundlm.classes import URBANSOUND8K_CLASSES, class_ids
 from jaxaudio.systems.soundlm.grid_transformer import Config, init
-from jaxaudio.systems.soundlm.prior import URBANSOUND8K_CLASSES
 from jaxaudio.text.decode import Sampling
 from jaxaudio.text.decode.sequences import warped
 
@@ -43,14 +43,6 @@ URBANSOUND8K = Config(network=_layers(512, 12, 8), codes=512, names=URBANSOUND8K
 
 MINI = Config(network=_layers(128, 4, 4), codes=128, names=URBANSOUND8K_CLASSES)
 """Small enough to be trained on a laptop, for the codes of `vqvae.MINI`."""
-
-
-def class_ids(config: Config, names: tuple[str, ...] | list[str]) -> Array:
-    """Classes (batch,) int32 by their names; UsageError for a name that there is not."""
-    missing = [name for name in names if name not in config.names]
-    if missing:
-        raise UsageError(f"no class {missing[0]!r}; there are {', '.join(config.names) or 'none'}.")
-    return jnp.asarray([config.names.index(name) for name in names], jnp.int32)
 
 
 def logits(
