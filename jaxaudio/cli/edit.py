@@ -9,7 +9,7 @@ import tyro
 
 from jaxaudio import io
 from jaxaudio.cli import show
-from jaxaudio.cli.generate import Sampling, claim, finish, numbered, sampling_options, write
+from jaxaudio.cli.generate import Sampling, claim, finish, numbered, recording, sampling_options, write
 from jaxaudio.cli.parse import parse, span
 from jaxaudio.errors import UsageError
 from jaxaudio.models.registry import DEFAULT_GENERATOR
@@ -59,14 +59,10 @@ def run(words: Sequence[str]) -> int:
     options = parse(Edit, words, "edit")
     task, about = _task(options)
     names = numbered(options.out, options.count)
-    if options.recording.resolve() in [path.resolve() for path in names]:
-        raise UsageError(f"{options.recording} would be overwritten by its own result; choose another --out.")
     clock = show.Clock()
     with io.Outputs() as outputs:
-        from jaxaudio.models.folder import sha256
-
         with clock.phase("read"):
-            sound, digest = io.read(options.recording), sha256(options.recording)
+            sound, about["input"] = recording(options.recording, names)
         claim(outputs, names, not options.no_picture)
         model = show.open_model(options.model, clock, task, options.dtype)
         with clock.phase("load"):
@@ -77,14 +73,6 @@ def run(words: Sequence[str]) -> int:
                 made = _edit(options, task, model, sound.samples, how)
         sounds = made if options.count > 1 else made[None]
         rate = max(sound.sample_rate, model.sample_rate) if task == "upsample" else sound.sample_rate
-        about["input"] = {
-            "path": str(options.recording),
-            "sha256": digest,
-            "sample_rate": sound.sample_rate,
-            "samples": len(sound.samples),
-            "channels": sound.samples.shape[1],
-            "subtype": sound.subtype,
-        }
         records = write(outputs, options, words, "edit", model, clock, names, sounds, rate, about, sound.subtype)
     finish(options, records, clock, sounds.shape[1] / rate, "edit")
     return 0

@@ -10,6 +10,7 @@ import tyro
 from jaxaudio import io
 from jaxaudio.cli import show
 from jaxaudio.cli.parse import parse
+from jaxaudio.errors import UsageError
 from jaxaudio.models.registry import DEFAULT_GENERATOR
 
 
@@ -62,6 +63,7 @@ class Generate(Sampling):
     """Makes a sound of words.
 
     jaxaudio generate "rain on a tin roof" -o rain.wav --seconds 10 --seed 3
+    jaxaudio generate "a dog barking" -o dog.wav --model soundlm-mini --continue in.wav
 
     Beside every file that is written there is a JSON record of how it was made.
     """
@@ -78,6 +80,18 @@ class Generate(Sampling):
     model: str = DEFAULT_GENERATOR
     """Name of a shipped model, or path of a model's folder."""
 
+    continue_: Annotated[Path | None, tyro.conf.arg(name="continue", metavar="IN")] = None
+    """Go on from this recording, for so many seconds; for models that write sounds code by code, as are the next."""
+
+    temperature: float | None = None
+    """How freely codes are drawn; 0 for the likeliest ones."""
+
+    top_k: int | None = None
+    """Draw among so many of the likeliest codes; 0 for all."""
+
+    top_p: float | None = None
+    """Draw among the likeliest codes that make up so much probability."""
+
 
 def run(words: Sequence[str]) -> int:
     """Runs the verb."""
@@ -85,24 +99,74 @@ def run(words: Sequence[str]) -> int:
     names = numbered(options.out, options.count)
     clock = show.Clock()
     with io.Outputs() as outputs:
+        about: dict[str, Any] = {"prompt": options.prompt}
+        known = None
+        if options.continue_ is not None:
+            with clock.phase("read"):
+                known, about["continues"] = recording(options.continue_, names)
         claim(outputs, names, not options.no_picture)
         model = show.open_model(options.model, clock, "generate", options.dtype)
+        if known and not hasattr(model, "extend"):
+            raise UsageError(
+                f"{model.name} is a model of {model.system}, which goes on from no recording; give one that writes "
+                "sounds code by code: --model soundlm-mini."
+            )
         with clock.phase("load"):
-            how = sampling_options(options)
+            how = sampling_options(options, model)
             model.condition([options.prompt, options.negative])  # so that what cannot be read is noticed now
         with clock.phase("generate"), show.progress(f"'{options.prompt[:40]}'", options.quiet) as advance:
-            made = model.generate(options.prompt, seconds=options.seconds, progress=advance, **how)
+            how |= {"seconds": options.seconds, "progress": advance}
+            if known is None:
+                made = model.generate(options.prompt, **how)
+            else:
+                with show.naming(options.continue_):
+                    made = model.extend(known.samples, options.prompt, sample_rate=known.sample_rate, **how)
         sounds = made if options.count > 1 else made[None]
-        about = {"prompt": options.prompt, "seconds": sounds.shape[1] / model.sample_rate}
-        records = write(outputs, options, words, "generate", model, clock, names, sounds, model.sample_rate, about)
-    finish(options, records, clock, sounds.shape[1] / model.sample_rate, "generate")
+        rate = known.sample_rate if known else model.sample_rate
+        about["seconds"] = sounds.shape[1] / rate
+        subtype = known.subtype if known else "PCM_16"
+        records = write(outputs, options, words, "generate", model, clock, names, sounds, rate, about, subtype)
+    finish(options, records, clock, sounds.shape[1] / rate, "generate")
     return 0
 
 
-def sampling_options(options: Sampling) -> dict[str, Any]:
-    """The keywords of a generator's methods that `Sampling` spells; the ranker is loaded."""
-    names = ("steps", "solver", "guidance", "spacing", "negative", "seed", "count", "best_of")
-    given = {name: getattr(options, name) for name in names}
+def recording(path: Path, names: Sequence[Path]) -> tuple[io.Recording, dict[str, Any]]:
+    """A recording that is worked on, and what the record says of it; UsageError where a result would overwrite it."""
+    from jaxaudio.models.folder import sha256
+
+    if path.resolve() in [name.resolve() for name in names]:
+        raise UsageError(f"{path} would be overwritten by its own result; choose another --out.")
+    sound = io.read(path)
+    return sound, {
+        "path": str(path),
+        "sha256": sha256(path),
+        "sample_rate": sound.sample_rate,
+        "samples": len(sound.samples),
+        "channels": sound.samples.shape[1],
+        "subtype": sound.subtype,
+    }
+
+
+def sampling_options(options: Sampling, model: Any = None) -> dict[str, Any]:
+    """The keywords of a model's methods that the options spell; the ranker is loaded.
+
+    Raises:
+      UsageError: an option that the model has not; only a verb of several kinds of models gives `model`.
+    """
+    given = {name: value for name in SAMPLING if (value := getattr(options, name, None)) is not None}
+    if model is not None:
+        own = {field.name for field in dataclasses.fields(model.sampling)} | (
+            {"negative"} if model.system != "soundlm" else set()
+        )
+        for name in (*given, *(["negative"] if options.negative else [])):
+            if name not in own:
+                spelled = name.replace("_", "-")
+                raise UsageError(
+                    f"{model.name} is a model of {model.system}, which has no {name}; leave --{spelled} out."
+                )
+    given |= {name: getattr(options, name) for name in ("seed", "count", "best_of")}
+    if options.negative:
+        given["negative"] = options.negative
     if options.ranker is not None and options.best_of > 1:
         from jaxaudio.models import load
 
@@ -155,7 +219,7 @@ def write(
         with clock.phase("picture"):
             panels = [(about.get("prompt") or path.name, samples) for path, samples in zip(names, sounds)]
             draw_spectrograms(outputs.add(picture_of(names)), panels[:8], rate)
-    sampling = {name: value for name in SAMPLING if (value := getattr(options, name)) is not None}
+    sampling = {name: value for name in SAMPLING if (value := getattr(options, name, None)) is not None}
     shared = {
         "command": show.command(verb, words),
         **about,
@@ -173,7 +237,7 @@ def write(
     return records
 
 
-SAMPLING = ("steps", "solver", "guidance", "spacing")
+SAMPLING = ("steps", "solver", "guidance", "spacing", "temperature", "top_k", "top_p")
 
 
 def finish(options: Any, records: list[dict[str, Any]], clock: show.Clock, seconds: float, verb: str) -> None:

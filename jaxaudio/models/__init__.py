@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from jaxaudio.models.generator import Generator
     from jaxaudio.models.requests import Options
     from jaxaudio.models.separator import Separator
+    from jaxaudio.models.sound_lm import SoundLM
 
 __all__ = [
     "Caption",
@@ -26,6 +27,7 @@ __all__ = [
     "Generator",
     "Options",
     "Separator",
+    "SoundLM",
     "Tag",
     "find",
     "load",
@@ -39,7 +41,7 @@ _HOMES = {"Card": "folder", "read_card": "folder", "read_weights": "folder", "wr
 _HOMES |= {"Codec": "codec", "Codes": "codes"}
 _HOMES |= {"Clap": "clap", "FlowSeparator": "flow_separator", "Generator": "generator"}
 _HOMES |= {"Caption": "captioner", "Captioner": "captioner", "Tag": "captioner"}
-_HOMES |= {"Options": "requests", "Separator": "separator"}
+_HOMES |= {"Options": "requests", "Separator": "separator", "SoundLM": "sound_lm"}
 
 
 def __getattr__(name: str) -> Any:

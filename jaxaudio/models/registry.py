@@ -28,6 +28,7 @@ _OPENERS = {
     "audioldm": ("generator", "open_generator"),
     "flowsep": ("flow_separator", "open_flow_separator"),
     "captioning": ("captioner", "open_captioner"),
+    "soundlm": ("sound_lm", "open_sound_lm"),
     **dict.fromkeys(systems.CODECS, ("codec", "open_codec")),
 }
 
@@ -71,7 +72,8 @@ def load(name_or_path: str | os.PathLike = DEFAULT, *, dtype: str | None = None)
 
     Returns:
       By its system, a `jaxaudio.models.Separator` (audiosep, lassnet), `FlowSeparator` (flowsep), `Generator`
-      (audioldm), `Codec` (dac, sdcodec, taae, sitok), `Captioner` (captioning) or `Clap`.
+      (audioldm), `Codec` (dac, sdcodec, taae, sitok), `Captioner` (captioning), `SoundLM` (soundlm) or
+      `Clap`.
 
     Raises:
       MissingError: there is no such model.

@@ -20,6 +20,7 @@ HOMES = {
     "taae": "jaxaudio.systems.taae",
     "sitok": "jaxaudio.systems.sitok",
     "captioning": "jaxaudio.systems.captioning",
+    "soundlm": "jaxaudio.systems.soundlm",
 }
 
 LATENT = ("audioldm", "flowsep")
@@ -48,7 +49,7 @@ def unknown(system: str) -> NoReturn:
 
 def stem(system: str) -> str:
     """What the names of a system's own weights begin with."""
-    kinds = {"query": ("clap",), "generator": LATENT, "codec": CODECS, "captioner": ("captioning",)}
+    kinds = {"query": ("clap",), "generator": (*LATENT, "soundlm"), "codec": CODECS, "captioner": ("captioning",)}
     return next((name for name, systems in kinds.items() if system in systems), "separator")
 
 
@@ -76,7 +77,7 @@ def config_from_json(system: str, fields: Any) -> Any:
 def shapes(system: str, config: Any, text: Mapping[str, Any]) -> Tree:
     """The tree of `jax.ShapeDtypeStruct` that the weights of a model must have.
 
-    Separators keep theirs under "separator", those that sample latents under "generator", codecs under "codec",
+    Separators keep theirs under "separator", those that make sounds of words under "generator", codecs under "codec",
     captioners under "captioner". A CLAP model, alone or as the text encoder of another, is under "query", as is a T5.
     A CLAP that only reads has no audio branch.
     """

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from jaxaudio.errors import ConfigError, UsageError
 from jaxaudio.nn import autoencoder, bigvgan, hifigan, vocos
 
 Params = Any
+VocoderKind = Literal["hifigan", "bigvgan", "vocos"]
 _VOCODERS: dict[str, ModuleType] = {"hifigan": hifigan, "bigvgan": bigvgan, "vocos": vocos}
 
 
@@ -35,7 +36,7 @@ class Config:
     front_end: MelConfig = front_ends.AUDIOLDM_16K
     vae: autoencoder.Config = autoencoder.AUDIOLDM_16K
     vocoder: hifigan.Config | vocos.Config = hifigan.AUDIOLDM_16K
-    vocoder_kind: Literal["hifigan", "bigvgan", "vocos"] = "hifigan"
+    vocoder_kind: VocoderKind = "hifigan"
 
     def __post_init__(self) -> None:
         mels = {self.front_end.n_mels, self.vae.mels, self.vocoder.mels}
@@ -103,7 +104,19 @@ MINI = Config(
 """Small enough to train on two cores: 12.5 positions of 8 x 16 numbers per second; 1.2 M parameters."""
 
 
-def vocoder_of(config: Config) -> ModuleType:
+class Vocoded(Protocol):
+    """A configuration with a vocoder in it."""
+
+    @property
+    def vocoder(self) -> Any:
+        """The vocoder's own."""
+
+    @property
+    def vocoder_kind(self) -> VocoderKind:
+        """Whose that is."""
+
+
+def vocoder_of(config: Vocoded) -> ModuleType:
     """The module of the vocoder: `init`, `generate` and `WEIGHTS`."""
     return _VOCODERS[config.vocoder_kind]
 
@@ -169,7 +182,7 @@ def decode_mel(params: Params, config: Config, z: Array) -> Array:
     return autoencoder.decode(params["vae"], config.vae, z / params["scale"])[..., 0]
 
 
-def vocode(params: Params, config: Config, spectrogram: Array, first: Array | int = 0) -> Array:
+def vocode(params: Params, config: Vocoded, spectrogram: Array, first: Array | int = 0) -> Array:
     """Waveforms (batch, frames * hop) of log-mels, of which `first` is the number of the first frame; see `vocos`."""
     options = {"first": first} if config.vocoder_kind == "vocos" else {}
     return vocoder_of(config).generate(params["vocoder"], config.vocoder, spectrogram, **options)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxaudio import io
-from tests.models import tiny_latent
+from tests.models import tiny_latent, tiny_soundlm
 
 
 @pytest.fixture(scope="module")
@@ -14,6 +14,7 @@ def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("latent")
     for system in ("audioldm", "flowsep"):
         tiny_latent.write(root / system, root, system)
+    tiny_soundlm.write(root / "soundlm", root)
     return root
 
 
@@ -62,6 +63,46 @@ def test_edit(jaxaudio, folders, tmp_path):
     io.write("low.wav", x[:100], 400)
     assert jaxaudio("edit", "low.wav", "-o", "c.wav", "--upsample", *model) == (0, "", "")
     assert (io.read("c.wav").samples.shape, io.read("c.wav").sample_rate) == ((200, 2), 800)
+
+
+def test_generate_code_by_code(jaxaudio, folders, tmp_path):
+    io.write("in.wav", np.random.default_rng(0).standard_normal((500, 2)) / 9, 800, "PCM_24")
+    before = io.read("in.wav").samples
+    words = (
+        "generate",
+        "a dog",
+        "--model",
+        folders / "soundlm",
+        "--temperature",
+        "0.9",
+        "--top-k",
+        "5",
+        "--no-picture",
+    )
+    assert jaxaudio(*words, "-o", "new.wav", "--seconds", "0.5", "--quiet") == (0, "", "")
+    assert io.read("new.wav").samples.shape == (400, 1)
+    sampling = json.loads((tmp_path / "new.wav.json").read_text())["sampling"]
+    assert sampling == {"temperature": 0.9, "top_k": 5, "top_p": 1.0, "guidance": 2.0}
+    assert jaxaudio(*words, "-o", "more.wav", "--continue", "in.wav", "--seconds", "0.25", "--quiet") == (0, "", "")
+    more = io.read("more.wav")
+    assert (more.samples.shape, more.subtype) == ((700, 2), "PCM_24")
+    np.testing.assert_array_equal(more.samples[:484], before[:484])
+    assert json.loads((tmp_path / "more.wav.json").read_text())["continues"]["samples"] == 500
+
+
+def test_options_of_the_other_kind_of_generator(jaxaudio, folders):
+    words = ("generate", "a dog", "-o", "a.wav", "--model")
+    for model, more, message in (
+        ("soundlm", ("--steps", "3"), "a model of soundlm, which has no steps; leave --steps out"),
+        ("soundlm", ("--negative", "x"), "has no negative; leave --negative out"),
+        ("soundlm", ("--dtype", "bfloat16"), "computes in float32"),
+        ("soundlm", ("--continue", "none.wav"), "no file none.wav"),
+        ("audioldm", ("--top-p", "0.9"), "a model of audioldm, which has no top_p; leave --top-p out"),
+        ("audioldm", ("--continue", "mix.wav"), "which goes on from no recording"),
+    ):
+        status, out, err = jaxaudio(*words, folders / model, *more)
+        assert status in (2, 3) and out == "" and len(err.splitlines()) == 1
+        assert message in err
 
 
 def test_separate_by_flow(jaxaudio, folders, tmp_path):

@@ -54,6 +54,8 @@ class Config:
       hidden: channels inside them.
       codes: rows of the codebook.
       dim: channels of a row.
+      mean: of spectrograms, about; taken off before they are heard.
+      spread: what they are divided by, so that what is heard is about of unit variance. As published, neither is done.
       commitment: factor on the distance between vectors and their rows, in training.
       decay: weight of the past in the codebook's moving averages.
       revive_below: a row whose average count falls below this becomes a vector of the batch; 0, as published, for none.
@@ -67,6 +69,8 @@ class Config:
     hidden: int = 32
     codes: int = 512
     dim: int = 64
+    mean: float = 0.0
+    spread: float = 1.0
     commitment: float = 0.25
     decay: float = 0.99
     revive_below: float = 0.0
@@ -249,7 +253,7 @@ def loss(
     """
     del frozen
     made = forward({"params": params, **extra}, config, batch["mel"], train=key is not None, key=key)
-    error = jnp.mean(jnp.square(made.mel - batch["mel"]))
+    error = jnp.mean(jnp.square((made.mel - batch["mel"]) / config.spread))
     used = vq.perplexity(made.codes, config.codes)
     metrics = {"error": error, "commitment": made.commitment, "perplexity": used}
     return error + config.commitment * made.commitment, (metrics, {"batch_stats": {"quantize_b": made.codebook}})
@@ -262,7 +266,7 @@ def _encoded(p: Params, config: Config, mel: Array) -> tuple[Array, Array]:
             f"a mel spectrogram of shape {tuple(mel.shape)}; give (batch, frames, {config.mel.n_mels}), frames a "
             f"multiple of {_STRIDE}: pad or cut them."
         )
-    x = mel.swapaxes(1, 2)[..., None]
+    x = ((mel - config.mean) / config.spread).swapaxes(1, 2)[..., None]
 
     def branch(p: Params, size: int) -> Array:
         side = size // 2 - 1
@@ -278,7 +282,7 @@ def _encoded(p: Params, config: Config, mel: Array) -> tuple[Array, Array]:
 def _decoded(p: Params, config: Config, rows: Array) -> Array:
     x = _residual(p["resblocks"], config, _convolve(p["conv"], rows, 1))
     x = _double(p["up2"], jax.nn.relu(_double(p["up1"], x)))
-    return x[..., 0].swapaxes(1, 2)
+    return config.mean + config.spread * x[..., 0].swapaxes(1, 2)
 
 
 def _residual(p: Params, config: Config, x: Array) -> Array:
