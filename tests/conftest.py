@@ -1,6 +1,8 @@
 """What every test shares: the CPU, one compilation cache, and the marker of the quick subset."""
 
+import gc
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -45,3 +47,15 @@ def pytest_collection_modifyitems(items):
         path = item.path.relative_to(HERE).as_posix()
         if path.startswith(QUICK):
             item.add_marker(pytest.mark.quick)
+        # A file stays with one process, for its fixtures; golden cases share none, and are half of the work.
+        case = item.name if path == "golden/test_cases.py" else ""
+        item.add_marker(pytest.mark.xdist_group(path + case))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_stays_compiled():
+    """A compiled program keeps some maps of memory, and a process may have 65,530: with all of the suite's it dies."""
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
+        gc.collect()
