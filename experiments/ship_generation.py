@@ -8,6 +8,7 @@
 import dataclasses
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -129,15 +130,16 @@ def real_sounds(o: Options, judge: concepts.Concepts, count: int) -> tuple[np.nd
     return np.stack(rows), np.array(labels)
 
 
-def measure_generator(o: Options) -> dict[str, float]:
-    """How often the classifier names the concept that was asked for, and how far the sounds are from real ones."""
-    model, judge = jaxaudio.load(o.assets / "audioldm-mini"), concepts.load(o.judge)
-    asked = prompts(o)
+def measure_generator(o: Options, generate: Callable[[list[str], int], np.ndarray]) -> dict[str, float]:
+    """How often the classifier names the concept that was asked for, and how far the sounds are from real ones.
+
+    Args:
+      o: judge, data, and how many sounds.
+      generate: (prompts, seed) -> (prompts, time), at the judge's rate.
+    """
+    judge, asked = concepts.load(o.judge), prompts(o)
     wanted = concepts.named(judge.config, [label for label in LABELS for _ in range(o.each)])
-    options = {"steps": o.steps, "guidance": o.guidance}
-    waves = np.concatenate(
-        [model.generate(asked[i : i + 25], seed=i, batch=25, **options) for i in range(0, len(asked), 25)]
-    )
+    waves = np.concatenate([generate(asked[i : i + 25], i) for i in range(0, len(asked), 25)])
     embeddings, logits = heard(judge, waves)
     real, labels = real_sounds(o, judge, 20)
     real_embeddings, real_logits = heard(judge, real)
@@ -194,7 +196,9 @@ def main(o: Options) -> None:
         if run and not o.keep:
             export(o, run, name)
     if o.audioldm or o.keep:
-        found = measure_generator(o)
+        model = jaxaudio.load(o.assets / "audioldm-mini")
+        options = {"steps": o.steps, "guidance": o.guidance}
+        found = measure_generator(o, lambda texts, seed: model.generate(texts, seed=seed, batch=25, **options))
         print("audioldm-mini", json.dumps(found), flush=True)
         card(o, "audioldm-mini", GENERATOR_TABLE.format(**found))
     if o.flowsep or o.keep:

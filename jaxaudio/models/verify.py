@@ -58,7 +58,7 @@ def verify(name_or_path: str | os.PathLike, case: str | os.PathLike | None = Non
 def parity_output(model: Any) -> np.ndarray:
     """A few samples of what the model makes of a fixed second of noise, a fixed prompt in two steps, or fixed codes.
 
-    Of a captioner, a few numbers of its memory of the noise.
+    Of a captioner, a few numbers of its memory of the noise; of a sound language model, scores of fixed codes, too.
 
     It is the record that is kept in `config.json`.
     """
@@ -72,6 +72,15 @@ def parity_output(model: Any) -> np.ndarray:
 
         memory = captioning.encode(model.params, model.config, captioning.hear(model.config, jnp.asarray(noise)[None]))
         return np.asarray(memory[0]["memory"]).ravel()[::_STRIDE]
+    if model.card.system == "soundlm":
+        from jaxaudio.systems import soundlm
+
+        # What is drawn would hang on rounding: scores of fixed codes, and the sound of them.
+        prior = model.config.prior
+        codes = np.random.default_rng(1).integers(0, prior.codes, prior.size, np.int32)
+        told = soundlm.condition(model.config, jnp.asarray(model.condition(_QUERY)))
+        scores = soundlm.transformer.logits(model.params["prior"], prior, jnp.asarray(codes)[None], told)
+        return np.concatenate([np.ravel(scores)[:: 100 * _STRIDE], model.decode(codes)[::_STRIDE]])
     if model.card.system in systems.CODECS:
         # Not of the noise's own codes, which rounding decides where two are as near.
         codes = model.encode(noise, sample_rate=model.sample_rate)
@@ -90,6 +99,9 @@ def add_record(folder: str | os.PathLike) -> Card:
     fields = json.loads(path.read_text(encoding="utf-8"))
     if system == "captioning":
         return _recorded(path, fields, f"every {_STRIDE}th number of the memory of {_SECONDS} s of noise", output)
+    if system == "soundlm":
+        about = f"every {100 * _STRIDE}th score of random codes, every {_STRIDE}th sample of their sound"
+        return _recorded(path, fields, about, output)
     what = f"'{_QUERY}' in {_SECONDS} s of {'sound' if system == 'audioldm' else 'noise'}"
     about = f"every {_STRIDE}th sample of {f'{_SECONDS} s of random codes' if system in systems.CODECS else what}"
     return _recorded(path, fields, about, output)

@@ -6,11 +6,12 @@ the `orders` of codes. `model` joins a codec, a prior and a vocoder: sounds of w
 """
 
 from jaxaudio.systems.soundlm import orders, prior, transformer, vqvae
-from jaxaudio.systems.soundlm.model import MINI, Config, decode, encode, init, loss, mel, sample, windows
+from jaxaudio.systems.soundlm.model import MINI, Config, condition, decode, encode, init, loss, mel, sample, windows
 
 __all__ = [
     "MINI",
     "Config",
+    "condition",
     "decode",
     "encode",
     "init",
