@@ -46,7 +46,7 @@ class Convert:
 
     jaxaudio models convert flowsep v2_100k.ckpt models/flowsep --text flan-t5-large
 
-    jaxaudio models convert wavcaps HTSAT_BART.pt models/wavcaps --tokenizer bart-base
+    jaxaudio models convert wavcaps CHECKPOINT.pt models/wavcaps --tokenizer bart-base
 
     jaxaudio models convert dac weights_16khz_8kbps_0.0.5.pth models/dac-16khz
 

@@ -222,10 +222,6 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path, system, sound):
         refused(CheckpointError, f"has {count - 1} tokens and the model {count}; give that of bert-base-uncased")
 
 
-def renamed(state, **changes):
-    return {changes.get(key, key): x for key, x in state.items()}
-
-
 @pytest.mark.parametrize(
     ("system", "change", "told"),
     [
