@@ -144,7 +144,7 @@ def _of_model(options: Evaluate) -> dict[str, Any]:
         raise UsageError("give --data: a CSV file, a built data set, or with --set an evaluation folder.")
     clock = show.Clock()
     model = show.open_model(str(options.model), clock, ("separate", "caption"))
-    if model.system == "captioning":
+    if hasattr(model, "caption"):
         return _of_captioner(options, options.data, model, clock)
     trials, aggregation = _trials(options, options.data, model.sample_rate)
     with clock.phase("separate"), show.progress("separating", options.quiet) as advance:

@@ -46,13 +46,28 @@ class Convert:
 
     jaxaudio models convert flowsep v2_100k.ckpt models/flowsep --text flan-t5-large
 
+    jaxaudio models convert wavcaps CHECKPOINT.pt models/wavcaps --tokenizer bart-base
+
     jaxaudio models convert dac weights_16khz_8kbps_0.0.5.pth models/dac-16khz
 
     Every tensor of the checkpoint must find its place; otherwise the error lists what is left.
     """
 
     system: tyro.conf.Positional[
-        Literal["audiosep", "lassnet", "clap", "audioldm", "flowsep", "dac", "sdcodec", "taae", "captioning", "run"]
+        Literal[
+            "audiosep",
+            "lassnet",
+            "clap",
+            "audioldm",
+            "flowsep",
+            "dac",
+            "sdcodec",
+            "taae",
+            "captioning",
+            "wavcaps",
+            "ase",
+            "run",
+        ]
     ]
     """What the checkpoint is of; "run" for the best or final folder of a training run."""
 
@@ -64,7 +79,8 @@ class Convert:
 
     tokenizer: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder with roberta-base's vocab.json and merges.txt, or tokenizer.json; lassnet: bert-mini's vocab.txt;
-    with a T5: its tokenizer.json; of a captioner: words.json, a list of its words."""
+    with a T5: its tokenizer.json; wavcaps: bart-base's files, named as roberta-base's; ase: bert-base-uncased's
+    vocab.txt, or tokenizer.json; captioning: words.json, a list of its words."""
 
     variant: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Of audioldm: s, m, l, 48k or t5; recognised by itself, and an error where it is another."""
@@ -163,9 +179,9 @@ def _convert(words: list[str]) -> int:
             dtype=dtype,
         )
     show.say(f"{card.folder}: {card.system}, {card.sample_rate} Hz, every tensor placed", options.quiet)
-    reads = card.text.get("kind") != "none"
+    reads = card.text.get("kind") != "none" and not card.text.get("words")
     if options.system != "run" and reads and not any(name.startswith(("vocab", "tokenizer")) for name in card.sha256):
-        show.say("note: without --tokenizer DIR it cannot read queries", options.quiet)
+        show.say("note: without --tokenizer DIR it can neither read nor say words", options.quiet)
     return 0
 
 

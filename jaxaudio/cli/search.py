@@ -35,7 +35,7 @@ class Search:
     """Table to write of all recordings, the best first; beside it goes a record of how it was made."""
 
     model: Annotated[str, tyro.conf.arg(metavar="NAME|DIR")] = DEFAULT_CAPTIONER
-    """A captioner or a CLAP: name of a shipped model, or path of a model's folder."""
+    """A captioner, a CLAP or an ASE: name of a shipped model, or path of a model's folder."""
 
     quiet: bool = False
     """Say nothing but what is found and errors."""

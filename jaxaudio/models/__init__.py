@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from jaxaudio.models.registry import find, load, shipped
 
 if TYPE_CHECKING:
+    from jaxaudio.models.ase import Ase
     from jaxaudio.models.captioner import Caption, Captioner, Tag
     from jaxaudio.models.clap import Clap
     from jaxaudio.models.codec import Codec
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from jaxaudio.models.sound_lm import SoundLM
 
 __all__ = [
+    "Ase",
     "Caption",
     "Captioner",
     "Card",
@@ -39,7 +41,7 @@ __all__ = [
 
 _HOMES = {"Card": "folder", "read_card": "folder", "read_weights": "folder", "write": "folder"}
 _HOMES |= {"Codec": "codec", "Codes": "codes"}
-_HOMES |= {"Clap": "clap", "FlowSeparator": "flow_separator", "Generator": "generator"}
+_HOMES |= {"Ase": "ase", "Clap": "clap", "FlowSeparator": "flow_separator", "Generator": "generator"}
 _HOMES |= {"Caption": "captioner", "Captioner": "captioner", "Tag": "captioner"}
 _HOMES |= {"Options": "requests", "Separator": "separator", "SoundLM": "sound_lm"}
 

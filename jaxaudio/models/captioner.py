@@ -10,17 +10,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxaudio.errors import CheckpointError, UsageError
+from jaxaudio.models import systems
+from jaxaudio.models.encoders import open_tokenizer
 from jaxaudio.models.folder import Card, in_hand
-from jaxaudio.models.inputs import Progress, Ticker, as_channels, as_number, as_rate, as_texts, resampled
-from jaxaudio.systems import captioning
+from jaxaudio.models.inputs import Progress, Ticker, as_number, as_texts, in_steps
 from jaxaudio.text.decode import Beam, Sampling
+from jaxaudio.text.pieces import Pieces
 from jaxaudio.text.vocabulary import Vocabulary
 
 BATCH = 8
 """Sounds that are heard at a time, where there are several."""
 
 LONGEST = 30.0
-"""Seconds of a recording that are heard; Clotho's longest."""
+"""Seconds of a recording that are heard where the model's card names no other number; Clotho's longest."""
 
 _LONGEST_QUERY = 30  # words
 
@@ -29,7 +31,7 @@ class Caption(NamedTuple):
     """A sentence about a sound.
 
     Attributes:
-      text: the sentence, in lower case, without punctuation.
+      text: the sentence, in lower case, without punctuation, as captions are learnt.
       score: mean of its words' logarithmic probabilities, the end among them; 0 would be sure.
     """
 
@@ -49,13 +51,13 @@ class Captioner:
     """A captioner, from `jaxaudio.load`; attributes as in `jaxaudio.models.Separator`.
 
     Attributes:
-      vocabulary: the words that it can say.
+      vocabulary: the words that it can say, or the pieces of words.
       tags: the concepts that it tells apart; none in most published captioners.
     """
 
     name: str
     system: str
-    config: captioning.Config
+    config: Any
     params: Any
     sample_rate: int
     licence: str
@@ -63,8 +65,10 @@ class Captioner:
     card: Card
 
     @functools.cached_property
-    def vocabulary(self) -> Vocabulary:
-        """From the model's card."""
+    def vocabulary(self) -> Vocabulary | Pieces:
+        """Words from the model's card, pieces from its tokenizer."""
+        if self.card.text.get("kind") == "bart":
+            return Pieces(open_tokenizer(self.card), self.config.words.decoder_start_token_id)
         words = self.card.text.get("words")
         if not words:
             raise UsageError(f"{self.name} has no words; convert it again with its list of words: --tokenizer FOLDER.")
@@ -77,24 +81,20 @@ class Captioner:
     @property
     def tags(self) -> tuple[str, ...]:
         """The concepts, in the order of the layer that tells them apart."""
-        return tuple(self.card.text.get("tags", ())) if self.config.tags else ()
+        return tuple(self.card.text.get("tags", ())) if getattr(self.config, "tags", 0) else ()
 
     def hear(self, audio: Any, *, sample_rate: int) -> np.ndarray:
         """What the model is given of a recording, (time,) or (time, channels) at any rate: (samples,) float32.
 
-        Channels are averaged, at most `LONGEST` seconds are heard, at the level that the model learnt from, and zeros
-        fill the last of the steps that the model's card names, so that few lengths compile.
+        Channels are averaged, the first seconds are heard, as many as the model's card names or `LONGEST`, at the level
+        that the model learnt from, if any, and zeros fill the last of the steps that its card names, so that few
+        lengths compile.
         """
-        samples, _ = as_channels(audio)
-        rate, step = as_rate(sample_rate), float(self.card.text.get("seconds", 2.0))
-        mono = samples[: round(LONGEST * rate)].mean(1)
-        length = max(1, round(len(mono) * self.sample_rate / rate))
-        whole = max(1, -(-length // round(step * self.sample_rate))) * round(step * self.sample_rate)
-        x = resampled(mono, rate, self.sample_rate, length)
-        wanted, power = self.card.text.get("rms"), float(np.sqrt(np.mean(np.square(x, dtype=np.float64))))
-        if wanted and power > 1e-6:
-            x = x * np.float32(wanted / power)
-        return np.concatenate([x, np.zeros(whole - length, np.float32)]).astype(np.float32)
+        text = self.card.text
+        longest, step = float(text.get("longest", LONGEST)), float(text.get("seconds", 2.0))
+        x, length = in_steps(audio, sample_rate, self.sample_rate, longest=longest, step=step)
+        wanted, power = text.get("rms"), float(np.sqrt(np.mean(np.square(x[:length], dtype=np.float64))))
+        return x * np.float32(wanted / power) if wanted and power > 1e-6 else x
 
     def caption(self, audio: Any, *, sample_rate: int, beam: int = 3) -> str:
         """The best sentence about a recording; see `captions`."""
@@ -114,7 +114,7 @@ class Captioner:
         """Sentences about a recording, the best first.
 
         Args:
-          audio: (time,) or (time, channels), in [-1, 1], at any rate; the first 30 s are heard.
+          audio: (time,) or (time, channels), in [-1, 1], at any rate; see `hear`.
           sample_rate: in Hz.
           beam: sequences that are followed at a time, 1 to 32; so many sentences are given.
           samples: draw so many sentences by chance instead, 1 to 64; those that are equal are given once.
@@ -156,11 +156,11 @@ class Captioner:
         drawn = Sampling(
             temperature=as_number(temperature, "a temperature of", 0.01, 4), top_p=as_number(top_p, "top-p", 0.01, 1)
         )
-        search = None if samples else Beam(width=beam)
+        search = None if samples else dataclasses.replace(self._home.BEAM, width=beam)
         key = jax.random.key(int(as_number(seed, "a seed of", 0, 2**32 - 1, whole=True)))
         found: list[list[Caption]] = [[] for _ in heard]
         for places, audio in self._batches(heard, progress):
-            said = _say(self.params, self.config, audio, drawn, search, max(samples, 1), key)
+            said = _say(self.params, self._home, self.config, audio, drawn, search, max(samples, 1), key)
             tokens, scores = (np.asarray(x) for x in said)
             for row, place in enumerate(places):
                 kept: dict[str, float] = {}
@@ -191,7 +191,7 @@ class Captioner:
             raise UsageError(f"{self.name} has no tags; take a model that has, captioning-mini say.")
         sure = np.zeros((len(heard), len(self.tags)), np.float32)
         for places, audio in self._batches(heard, progress):
-            sure[places] = np.asarray(_tags(self.params, self.config, audio))[: len(places)]
+            sure[places] = np.asarray(_tags(self.params, self._home, self.config, audio))[: len(places)]
         return sure
 
     def match(
@@ -205,22 +205,26 @@ class Captioner:
         Raises:
           UsageError: a sentence of no word that the model knows.
         """
-        queries = as_texts(texts)
-        ids, mask = self.vocabulary.encode(queries, _LONGEST_QUERY)
-        known = [[i for i in row[1:] if i not in (self.vocabulary.unknown, self.vocabulary.end)] for row in ids]
-        for query, row in zip(queries, known, strict=True):
-            if not row:
+        queries, home = as_texts(texts), self._home
+        for query in queries:
+            if not self.vocabulary.knows(query):
                 raise UsageError(f"{self.name} knows no word of {query!r}; describe the sound in other words.")
+        ids, mask = self.vocabulary.encode(queries, _LONGEST_QUERY)
         ids, mask = ids[:, : mask.sum(1).max()], mask[:, : mask.sum(1).max()]
         found = np.zeros((len(heard), len(queries)), np.float32)
         silent: dict[int, Any] = {}  # by length, once each
         for places, audio in self._batches(heard, progress):
             length = audio.shape[1]
             if length not in silent:
-                silent[length] = _likely(self.params, self.config, jnp.zeros_like(audio[:1]), ids, mask)
-            gained = _likely(self.params, self.config, audio, ids, mask) - silent[length]
+                silent[length] = _likely(self.params, home, self.config, jnp.zeros_like(audio[:1]), ids, mask)
+            gained = _likely(self.params, home, self.config, audio, ids, mask) - silent[length]
             found[places] = np.asarray(gained)[: len(places)]
         return found
+
+    @property
+    def _home(self) -> Any:
+        """The system's functions."""
+        return systems.module(self.system)
 
     def _batches(self, heard: Sequence[np.ndarray], progress: Progress | None) -> Any:
         """(places, audio (rows, time)) of sounds of one length, with rows of zeros so that few shapes compile."""
@@ -239,34 +243,37 @@ class Captioner:
                 told(len(own))
 
 
-@functools.partial(jax.jit, static_argnums=(1, 3, 4, 5))
+@functools.partial(jax.jit, static_argnums=(1, 2, 4, 5, 6))
 def _say(
-    params: Any, config: captioning.Config, audio: Any, drawn: Sampling, beam: Beam | None, count: int, key: Any
+    params: Any, home: Any, config: Any, audio: Any, drawn: Sampling, beam: Beam | None, count: int, key: Any
 ) -> tuple[Any, Any]:
-    """Tokens (rows, count, length) and their scores (rows, count) of waveforms (rows, time)."""
-    memory = captioning.encode(params, config, captioning.hear(config, audio))[0]["memory"]
+    """Tokens (rows, count, length) and their scores (rows, count) of waveforms (rows, time).
+
+    `home` is the system's module, here and below.
+    """
+    memory = home.encode(params, config, home.hear(config, audio))[0]["memory"]
     if beam is not None:
-        found = captioning.caption(params, config, memory, beam=beam)
+        found = home.caption(params, config, memory, beam=beam)
         return found.tokens, found.scores
     rows = len(audio)
-    said = captioning.caption(params, config, jnp.repeat(memory, count, 0), sampling=drawn, key=key)
+    said = home.caption(params, config, jnp.repeat(memory, count, 0), sampling=drawn, key=key)
     scores = said.log_probs.sum(-1) / said.lengths
     return said.tokens.reshape(rows, count, -1), scores.reshape(rows, count)
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def _tags(params: Any, config: captioning.Config, audio: Any) -> Any:
-    return jax.nn.sigmoid(captioning.encode(params, config, captioning.hear(config, audio))[0]["tag_logits"])
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _tags(params: Any, home: Any, config: Any, audio: Any) -> Any:
+    return jax.nn.sigmoid(home.encode(params, config, home.hear(config, audio))[0]["tag_logits"])
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def _likely(params: Any, config: captioning.Config, audio: Any, ids: Any, mask: Any) -> Any:
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _likely(params: Any, home: Any, config: Any, audio: Any, ids: Any, mask: Any) -> Any:
     """Mean logarithmic probability of each sentence's words and its end, for each sound: (rows, sentences)."""
-    memory = captioning.encode(params, config, captioning.hear(config, audio))[0]["memory"]
+    memory = home.encode(params, config, home.hear(config, audio))[0]["memory"]
 
     def of_one(row: Any, kept: Any) -> Any:
         told = jnp.broadcast_to(row[:-1], (len(memory), len(row) - 1))
-        logits = captioning.caption_logits(params, config, memory, told, jnp.broadcast_to(kept[:-1], told.shape))
+        logits = home.caption_logits(params, config, memory, told, jnp.broadcast_to(kept[:-1], told.shape))
         chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), row[None, 1:, None], -1)[..., 0]
         return (chosen * kept[1:]).sum(-1) / kept[1:].sum()
 

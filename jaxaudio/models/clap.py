@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ class Clap:
     """
 
     name: str
-    config: clap.Config
+    config: Any
     params: Any
     sample_rate: int
     licence: str
@@ -67,12 +67,14 @@ class Clap:
         return np.stack(rows)
 
     def _embedded(self, sound: np.ndarray) -> np.ndarray:
-        return np.asarray(_listen()(self.params, self.config, jnp.asarray(sound)[None]))[0]
+        return np.asarray(_jitted(self._network)(self.params, self.config, jnp.asarray(sound)[None]))[0]
+
+    _network: ClassVar[Any] = staticmethod(clap.audio_embedding)
 
 
 @functools.cache
-def _listen() -> Any:
-    return jax.jit(clap.audio_embedding, static_argnums=1)
+def _jitted(network: Any) -> Any:
+    return jax.jit(network, static_argnums=1)
 
 
 def open_clap(card: Card) -> Clap:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxaudio.errors import MissingError, UsageError
+from jaxaudio.errors import CheckpointError, MissingError, UsageError
 from jaxaudio.models import folder as folders, systems
 from jaxaudio.models.folder import Card
 from jaxaudio.text.tokenizers import Tokenizer
@@ -18,6 +18,8 @@ FILES = {
     "own": (("vocab.txt",),),
     "clap": (("vocab.json", "merges.txt"), ("tokenizer.json",)),
     "t5": (("tokenizer.json",),),
+    "bart": (("vocab.json", "merges.txt"), ("tokenizer.json",)),
+    "bert": (("vocab.txt",), ("tokenizer.json",)),
 }
 """The files of a tokenizer, by the kind of text encoder that reads them; the first complete set is taken."""
 
@@ -25,6 +27,8 @@ _WANTED = {
     "own": ("vocab.txt", "bert-mini"),
     "clap": ("vocab.json and merges.txt, or tokenizer.json", "roberta-base"),
     "t5": ("tokenizer.json", "flan-t5"),
+    "bart": ("vocab.json and merges.txt, or tokenizer.json", "bart-base"),
+    "bert": ("vocab.txt, or tokenizer.json", "bert-base-uncased"),
 }
 
 
@@ -111,6 +115,12 @@ def open_encoder(card: Card, params: Any = None) -> TextEncoder:
             tokenizer, config = open_tokenizer(card), clap_config(card)
             parts = [f"query/params/{part}" for part in ("text_branch/", "text_projection/")]
             tree, embed = folders.read_weights(card, parts)["query"], clap.text_embedding
+        case "bert":
+            from jaxaudio.systems import ase
+
+            tokenizer, config = open_tokenizer(card), card.config
+            parts = [f"query/params/{part}" for part in ("text_encoder/", "text_proj/")]
+            tree, embed = folders.read_weights(card, parts)["query"], ase.embed_text
         case "own":
             tokenizer, tree, config = open_tokenizer(card), params, card.config
             embed = systems.module(card.system).embed
@@ -153,24 +163,50 @@ def open_tokenizer(card: Card) -> Tokenizer:
     if not files:
         wanted, whose = _WANTED[kind]
         raise MissingError(
-            f"{card.folder} has no tokenizer, so it cannot read queries: it needs {wanted} of {whose}.\n"
+            f"{card.folder} has no tokenizer, so it can neither read nor say words: it needs {wanted} of {whose}.\n"
             f"Give them when converting: jaxaudio models convert {card.system} CHECKPOINT OUT --tokenizer DIR"
         )
     return read_tokenizer(files, card.system, card.config, card.text)
 
 
 def read_tokenizer(files: dict[str, Path], system: str, config: Any, text: Mapping[str, Any]) -> Tokenizer:
-    """A tokenizer from the files that `tokenizer_files` found, with the conventions of the model."""
+    """A tokenizer from the files that `tokenizer_files` found, with the conventions of the model.
+
+    Raises:
+      CheckpointError: they are none, or of another model than BART or BERT was trained with.
+    """
     if text["kind"] == "own":
         limit = config.text.max_position_embeddings
         return Tokenizer.wordpiece(files["vocab.txt"], end_token=False, max_length=limit)
     if text["kind"] == "t5":
         return Tokenizer.from_file(files["tokenizer.json"], max_length=text["tokens"])
+    if text["kind"] in ("bart", "bert"):
+        return _of_wavcaps(files, text, config)
     roberta = (config if system == "clap" else systems.config_from_json("clap", text["config"])).text
     limit = roberta.max_position_embeddings - roberta.pad_token_id - 1  # its positions begin behind the padding's
     if "tokenizer.json" in files:
         return Tokenizer.from_file(files["tokenizer.json"], max_length=limit)
     return Tokenizer.byte_bpe(files["vocab.json"], files["merges.txt"], max_length=limit)
+
+
+def _of_wavcaps(files: dict[str, Path], text: Mapping[str, Any], config: Any) -> Tokenizer:
+    """BART's or BERT's, which must be the very one that the model has rows and marks for."""
+    limit, captions = int(text.get("tokens", 30)), text["kind"] == "bart"
+    if "tokenizer.json" in files:
+        made = Tokenizer.from_file(files["tokenizer.json"], max_length=limit)
+    elif captions:
+        made = Tokenizer.byte_bpe(files["vocab.json"], files["merges.txt"], max_length=limit)
+    else:
+        made = Tokenizer.wordpiece(files["vocab.txt"], max_length=limit)
+    sizes = config.words if captions else config.text
+    whose = _WANTED[text["kind"]][1]
+    if made.vocab_size != sizes.vocab_size:
+        raise CheckpointError(
+            f"the tokenizer has {made.vocab_size} tokens and the model {sizes.vocab_size}; give that of {whose}."
+        )
+    if captions and (made.end, made.pad_id) != ((sizes.eos_token_id,), sizes.pad_token_id):
+        raise CheckpointError(f"the tokenizer's </s> and <pad> are not those of the model; give that of {whose}.")
+    return made
 
 
 def tokenizer_files(folder: Path, kind: str) -> dict[str, Path]:

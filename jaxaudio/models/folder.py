@@ -42,7 +42,9 @@ class Card:
         {"kind": "t5", "config": ..., "tokens": 50, "reads_padding": True}, weights under "query" too, see
         `encoders.TokenEncoder`; {"kind": "own"}, a part of the system; {"kind": "none"}, a codec;
         {"kind": "words", "words": [...], "tags": [...], "seconds": 4.0, "rms": 0.05}, a captioner's words and concepts
-        by their ids, the step of what it hears, and the level of it, if any.
+        by their ids, the step of what it hears, and the level of it, if any; {"kind": "bart", "tokens": 30,
+        "seconds": 10.0, "longest": 10.0}, a captioner of WavCaps, the tokens of a sentence that it reads, the step and
+        the most of what it hears; {"kind": "bert", ...}, ASE, with the same.
       licence: of the weights.
       source: where they come from.
       sha256: of each file, by its name.
@@ -66,7 +68,8 @@ class Card:
     @property
     def sample_rate(self) -> int:
         """In Hz."""
-        return self.config.mel.sample_rate if self.system in ("clap", "captioning") else self.config.sample_rate
+        heard = self.system in ("clap", "ase", *systems.CAPTIONERS)
+        return self.config.mel.sample_rate if heard else self.config.sample_rate
 
     @property
     def of_training(self) -> bool:

@@ -107,6 +107,31 @@ def resampled(x: np.ndarray, old: int, new: int, length: int) -> np.ndarray:
     return y[:length] if len(y) >= length else np.concatenate([y, np.zeros(length - len(y), y.dtype)])
 
 
+def in_steps(audio: Any, sample_rate: Any, rate: int, *, longest: float, step: float) -> tuple[np.ndarray, int]:
+    """The beginning of a recording, of one channel at a model's rate and whole steps long, so that few lengths compile.
+
+    Args:
+      audio: (time,) or (time, channels), at any rate; channels are averaged.
+      sample_rate: of it, in Hz.
+      rate: the model's, in Hz.
+      longest: seconds that are heard.
+      step: seconds; zeros fill the last one.
+
+    Returns:
+      ((samples,) float32, and how many of them are the recording's).
+
+    Raises:
+      AudioError: audio that is none, or is not finite.
+      UsageError: a rate that cannot be.
+    """
+    samples, _ = as_channels(audio)
+    given, size = as_rate(sample_rate), round(step * rate)
+    mono = samples[: round(longest * given)].mean(1)
+    length = max(1, round(len(mono) * rate / given))
+    x = resampled(mono, given, rate, length)
+    return np.pad(x, (0, -length % size)).astype(np.float32), length
+
+
 def shaped(x: np.ndarray, mono: bool, single: bool) -> np.ndarray:
     """(queries, time, channels) without the axes that were not given."""
     x = x[..., 0] if mono else x

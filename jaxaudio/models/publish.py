@@ -12,7 +12,7 @@ import numpy as np
 from jaxaudio.convert.read import read_checkpoint
 from jaxaudio.convert.rules import Rule, State, convert, prefixed
 from jaxaudio.errors import CheckpointError, UsageError
-from jaxaudio.models import captioner_checkpoints, folder as folders, latent_checkpoints, systems
+from jaxaudio.models import captioner_checkpoints, folder as folders, latent_checkpoints, systems, wavcaps_checkpoints
 from jaxaudio.models.captioner_checkpoints import read_words
 from jaxaudio.models.codec_checkpoints import find_config
 from jaxaudio.models.encoders import given_tokenizer, read_tokenizer, tokenizer_files
@@ -47,13 +47,17 @@ PUBLISHED = {
         "https://github.com/XinhaoMei (DCASE2021_task6_v2, ACT) or https://github.com/liuxubo717 (CL4AC, V-ACT)",
         "see the source",
     ),
+    "wavcaps": Published("https://github.com/XinhaoMei/WavCaps (captioning: HTSAT-BART, Cnn14-BART)", "see the source"),
+    "ase": Published("https://github.com/XinhaoMei/WavCaps (retrieval: HTSAT-BERT, Cnn14-BERT)", "see the source"),
     "taae": Published("Stable Codec by Stability AI, on Hugging Face", "see the source"),
 }
 
-_KINDS = {"audiosep": "clap", "lassnet": "own", "clap": "clap"}
+_KINDS = {"audiosep": "clap", "lassnet": "own", "clap": "clap", "wavcaps": "bart", "ase": "bert"}
 
 _SIGNS = {
     "captioning": "word_emb.weight",
+    "wavcaps": "enc_to_dec_proj.",
+    "ase": "audio_encoder.audio_enc.",
     "audiosep": "ss_model.",
     "lassnet": "UNet.",
     "flowsep": "vocoder.activation_post.",
@@ -63,7 +67,7 @@ _SIGNS = {
     "sdcodec": "quantizer.rvq_dict.",
     "taae": "self_attn.to_qkv.",
 }
-"""What only keys of that system have in them; those which may hold CLAP come before it."""
+"""What only keys of that system have in them; those which may hold CLAP, or HTS-AT as it does, come before it."""
 
 
 def convert_checkpoint(
@@ -84,13 +88,14 @@ def convert_checkpoint(
 
     Args:
       system: "audiosep" (separator and CLAP are in the one file), "lassnet", "clap", "audioldm", "flowsep", "dac",
-        "sdcodec", "taae" or "captioning".
+        "sdcodec", "taae", "captioning", "wavcaps" or "ase".
       checkpoint: the published file, see `read_checkpoint`; for audioldm, a diffusers folder too.
       out: the folder to make.
       tokenizer: folder with the vocabulary of roberta-base (vocab.json and merges.txt, or tokenizer.json), for lassnet
-        of bert-mini (vocab.txt), where there is a T5 that of flan-t5 (tokenizer.json), of a captioner its words as a
-        JSON list (words.json). It may also be in `text`, or be
-        a part of a diffusers folder. Without it the model cannot be asked in words, nor say any.
+        of bert-mini (vocab.txt), where there is a T5 that of flan-t5 (tokenizer.json), for wavcaps of bart-base (as of
+        roberta-base), for ase of bert-base-uncased (vocab.txt, or tokenizer.json), of other captioners their words as a
+        JSON list (words.json). It may also be in `text`, or be a part of a diffusers folder. Without it the model
+        cannot be asked in words, nor say any.
       variant: of audioldm or flowsep, see `latent_checkpoints.find`.
       text: of audioldm or flowsep, see `latent_checkpoints.find`.
       diffusers_compat: of audioldm: compute what the published diffusers folders do, see `UNetConfig`.
@@ -193,6 +198,8 @@ def _plan(system: str, state: State) -> tuple[Any, dict[str, Any], tuple[Rule, .
     """The configuration, the kind of text encoder and the rules for a state dict, told by the shapes in it."""
     home = systems.module(system)
     _check_system(system, state)
+    if system in ("wavcaps", "ase"):
+        return wavcaps_checkpoints.find(system, state)
     if system == "lassnet":
         return home.LASSNET, {"kind": "own"}, prefixed("", home.WEIGHTS, "separator")
     if system in systems.CODECS:

@@ -25,9 +25,10 @@ _OPENERS = {
     "audiosep": ("separator", "open_separator"),
     "lassnet": ("separator", "open_separator"),
     "clap": ("clap", "open_clap"),
+    "ase": ("ase", "open_ase"),
     "audioldm": ("generator", "open_generator"),
     "flowsep": ("flow_separator", "open_flow_separator"),
-    "captioning": ("captioner", "open_captioner"),
+    **dict.fromkeys(systems.CAPTIONERS, ("captioner", "open_captioner")),
     "soundlm": ("sound_lm", "open_sound_lm"),
     **dict.fromkeys(systems.CODECS, ("codec", "open_codec")),
 }
@@ -72,8 +73,8 @@ def load(name_or_path: str | os.PathLike = DEFAULT, *, dtype: str | None = None)
 
     Returns:
       By its system, a `jaxaudio.models.Separator` (audiosep, lassnet), `FlowSeparator` (flowsep), `Generator`
-      (audioldm), `Codec` (dac, sdcodec, taae, sitok), `Captioner` (captioning), `SoundLM` (soundlm) or
-      `Clap`.
+      (audioldm), `Codec` (dac, sdcodec, taae, sitok), `Captioner` (captioning, wavcaps), `SoundLM` (soundlm),
+      `Clap` or `Ase`.
 
     Raises:
       MissingError: there is no such model.

@@ -20,6 +20,8 @@ HOMES = {
     "taae": "jaxaudio.systems.taae",
     "sitok": "jaxaudio.systems.sitok",
     "captioning": "jaxaudio.systems.captioning",
+    "wavcaps": "jaxaudio.systems.captioning.wavcaps",
+    "ase": "jaxaudio.systems.ase",
     "soundlm": "jaxaudio.systems.soundlm",
 }
 
@@ -28,6 +30,9 @@ LATENT = ("audioldm", "flowsep")
 
 CODECS = ("dac", "sdcodec", "taae", "sitok")
 """Those that make tokens: their weights are a "codec"."""
+
+CAPTIONERS = ("captioning", "wavcaps")
+"""Those that say what they hear: their weights are a "captioner"."""
 
 _PARTS = {"t5": "jaxaudio.text.t5"}  # of models, but none by themselves
 
@@ -49,14 +54,15 @@ def unknown(system: str) -> NoReturn:
 
 def stem(system: str) -> str:
     """What the names of a system's own weights begin with."""
-    kinds = {"query": ("clap",), "generator": (*LATENT, "soundlm"), "codec": CODECS, "captioner": ("captioning",)}
+    kinds = {"query": ("clap", "ase"), "generator": (*LATENT, "soundlm"), "codec": CODECS, "captioner": CAPTIONERS}
     return next((name for name, systems in kinds.items() if system in systems), "separator")
 
 
 def reads(system: str) -> str:
     """The kind of text encoder of a system whose folder does not say, such as that of a training run."""
-    if system == "captioning":
-        return "words"
+    kinds = {"captioning": "words", "wavcaps": "bart", "ase": "bert"}
+    if system in kinds:
+        return kinds[system]
     return "own" if system == "lassnet" else "none" if system in CODECS else "mini"
 
 
@@ -78,7 +84,8 @@ def shapes(system: str, config: Any, text: Mapping[str, Any]) -> Tree:
     """The tree of `jax.ShapeDtypeStruct` that the weights of a model must have.
 
     Separators keep theirs under "separator", those that make sounds of words under "generator", codecs under "codec",
-    captioners under "captioner". A CLAP model, alone or as the text encoder of another, is under "query", as is a T5.
+    captioners under "captioner". A CLAP model, alone or as the text encoder of another, is under "query", as are a T5
+    and ASE.
     A CLAP that only reads has no audio branch.
     """
     import jax

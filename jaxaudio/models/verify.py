@@ -63,14 +63,13 @@ def parity_output(model: Any) -> np.ndarray:
     It is the record that is kept in `config.json`.
     """
     noise = np.random.default_rng(0).standard_normal(_SECONDS * model.sample_rate).astype(np.float32) / 10
-    if model.card.system == "clap":
+    if model.card.system in ("clap", "ase"):
         return model.embed_audio(noise, sample_rate=model.sample_rate)
     if model.card.system == "audioldm":
         return model.generate(_QUERY, seconds=_SECONDS, steps=_STEPS)[::_STRIDE]
-    if model.card.system == "captioning":
-        from jaxaudio.systems import captioning
-
-        memory = captioning.encode(model.params, model.config, captioning.hear(model.config, jnp.asarray(noise)[None]))
+    if model.card.system in systems.CAPTIONERS:
+        home = systems.module(model.card.system)
+        memory = home.encode(model.params, model.config, home.hear(model.config, jnp.asarray(noise)[None]))
         return np.asarray(memory[0]["memory"]).ravel()[::_STRIDE]
     if model.card.system == "soundlm":
         from jaxaudio.systems import soundlm
@@ -97,7 +96,7 @@ def add_record(folder: str | os.PathLike) -> Card:
     output, system = parity_output(model), model.card.system
     path = Path(folder) / "config.json"
     fields = json.loads(path.read_text(encoding="utf-8"))
-    if system == "captioning":
+    if system in systems.CAPTIONERS:
         return _recorded(path, fields, f"every {_STRIDE}th number of the memory of {_SECONDS} s of noise", output)
     if system == "soundlm":
         about = f"every {100 * _STRIDE}th score of random codes, every {_STRIDE}th sample of their sound"

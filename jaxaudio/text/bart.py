@@ -18,7 +18,7 @@ from jaxaudio.text.decode import Decoder
 
 Params = Any
 
-_OFFSET = 2
+OFFSET = 2
 """Rows before position 0 in the position tables, a leftover of the padding id."""
 
 
@@ -101,7 +101,7 @@ def init(key: Array, config: Config) -> Params:
     words, *keys = jax.random.split(key, 5)
 
     def half(table: Array, layers: Array, of: stack.Config) -> Params:
-        shape = (config.max_position_embeddings + _OFFSET, config.d_model)
+        shape = (config.max_position_embeddings + OFFSET, config.d_model)
         places = 0.02 * jax.random.normal(table, shape)
         return {
             "embed_positions": places,
@@ -121,7 +121,7 @@ def _embedded(params: Params, half: str, x: Array, start: Array | int = 0) -> Ar
     """Token ids, or vectors in their place, with the positions' vectors added, normalised."""
     if jnp.issubdtype(x.dtype, jnp.integer):
         x = params["shared"][x]
-    places = jax.lax.dynamic_slice_in_dim(params[half]["embed_positions"], start + _OFFSET, x.shape[1])
+    places = jax.lax.dynamic_slice_in_dim(params[half]["embed_positions"], start + OFFSET, x.shape[1])
     return stack.layer_norm(params[half]["layernorm_embedding"], x + places)
 
 

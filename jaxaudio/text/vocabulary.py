@@ -59,6 +59,10 @@ class Vocabulary:
         """Id of every word that is not known; the end, which is padding, where a list has none, as Clotho's."""
         return self._ids.get(UNKNOWN, self.end)
 
+    def knows(self, text: str) -> bool:
+        """Whether a word of it is in the list."""
+        return any(self._ids.get(word, self.unknown) not in (self.unknown, self.end) for word in words_of(text))
+
     def encode(self, texts: Sequence[str], length: int) -> tuple[np.ndarray, np.ndarray]:
         """Ids of captions with start and end, cut or padded with ends, and their mask: (batch, length) int32 each."""
         ids, mask = (np.full((len(texts), length), fill, np.int32) for fill in (self.end, 0))

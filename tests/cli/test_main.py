@@ -40,7 +40,7 @@ def test_help_lists_the_verbs_and_nothing_is_an_error(jaxaudio):
         (
             ["models", "convert", "demucs", "a", "b"],
             2,
-            "'flowsep', 'dac', 'sdcodec', 'taae', 'captioning', 'run'",
+            "'flowsep', 'dac', 'sdcodec', 'taae', 'captioning', 'wavcaps', 'ase', 'run'",
         ),
         (["models", "convert", "audiosep", "a.ckpt", "b"], 3, "no checkpoint a.ckpt"),
         (["models", "convert", "run", "mix.wav", "b"], 3, "config.json"),

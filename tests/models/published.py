@@ -30,11 +30,17 @@ def narrow(tree, rules, keys):
         if rule.path is None:
             continue
         if isinstance(rule.path, tuple):  # a fused projection
-            leaf = leaves[match.expand(rule.path[0])].shape
+            leaf = _shape(leaves, match.expand(rule.path[0]))
             shapes[key] = (len(rule.path) * leaf[-1], *leaf[:-1])
             continue
-        leaf = leaves[match.expand(rule.path)].shape
+        leaf = _shape(leaves, match.expand(rule.path))
         probe = tuple(1 if i > 1 and size == 1 else prime for i, (size, prime) in enumerate(zip(shape, _PRIMES)))
         moved = rule.op(np.empty(probe, np.float32)).shape  # tells where each axis of torch's goes
         shapes[key] = tuple(1 if prime == 1 else leaf[moved.index(prime)] for prime in probe)
     return to_torch(tree, rules, shapes)
+
+
+def _shape(leaves, path):
+    """Of a leaf, or of a row of one in which layers are stacked."""
+    stack = re.fullmatch(r"(.*)\[\d+\]", path)
+    return leaves[stack[1]].shape[1:] if stack else leaves[path].shape

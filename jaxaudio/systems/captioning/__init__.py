@@ -17,12 +17,22 @@ from jaxaudio.systems.captioning.checkpoints import (
     act_weights,
     cnn_weights,
 )
-from jaxaudio.systems.captioning.model import Config, caption, caption_logits, caption_together, encode, hear, init
+from jaxaudio.systems.captioning.model import (
+    BEAM,
+    Config,
+    caption,
+    caption_logits,
+    caption_together,
+    encode,
+    hear,
+    init,
+)
 
 __all__ = [
     "ACT_L",
     "ACT_M",
     "ACT_S",
+    "BEAM",
     "CL4AC",
     "CNN10_AUDIOCAPS",
     "CNN10_CLOTHO",

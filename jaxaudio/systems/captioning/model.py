@@ -19,6 +19,9 @@ from jaxaudio.text.decode import GREEDY, Beam, Beams, Generated, Rules, Sampling
 
 Params = Any
 
+BEAM = Beam()
+"""The search where no other is asked for."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
