@@ -254,6 +254,16 @@ def test_a_made_up_rule_is_learnt():
     assert math.log(CODES) / 5 - 0.02 < values[-10:].mean() < math.log(CODES) / 5 + 0.1
 
 
+@pytest.mark.parametrize("told", [{"vectors": 5}, {"names": ("bark", "horn")}])
+def test_gradients_of_a_new_deep_network_are_small(told):
+    # A condition of zeros would be one of zeros in every layer, and each norm before a layer multiply its gradient.
+    network = dataclasses.replace(LAYERS, layers=6)
+    config = dataclasses.replace(CLASSES, network=network, **({"names": ()} | told))
+    slopes = jax.jit(jax.grad(lambda params: transformer.loss(params, {}, {"codes": GRID}, config=config)[0]))
+    steepest = max(float(jnp.abs(x).max()) for x in jax.tree.leaves(slopes(transformer.init(KEYS[0], config))))
+    assert 1e-3 < steepest < 1
+
+
 def test_what_is_refused():
     for changes, message in [
         ({"order": "raster"}, "give one of frequency, time, delay"),
