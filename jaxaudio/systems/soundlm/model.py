@@ -85,7 +85,7 @@ MINI = Config(
         revive_below=1.0,
     ),
     prior=grid_transformer.Config(
-        network=stack.Config(width=160, layers=6, heads=5, hidden=640, norm="pre", last_norm=True, dropout=0.1),
+        network=stack.Config(width=160, layers=6, heads=5, hidden=640, norm="pre", last_norm=True),
         codes=256,
         bands=16,
         frames=128,
