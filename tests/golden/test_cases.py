@@ -13,7 +13,9 @@ ROOMS = [importlib.import_module(f"{rooms.__name__}.{room.name}") for room in pk
 BY_HAND = {name for room in ROOMS for name in getattr(room, "BY_HAND", ())}
 
 HERE = Path(__file__).parent
-FILES = sorted(path for path in HERE.glob("*/io*.npz") if path.parent.name not in BY_HAND)
+FILES = sorted(
+    path for path in HERE.glob("*/io*.npz") if not {path.parent.name, f"{path.parent.name}/{path.stem}"} & BY_HAND
+)
 
 ROUNDED = {
     "cl4ac_full": {

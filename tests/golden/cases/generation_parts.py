@@ -351,3 +351,6 @@ CASES: dict[str, Runner] = {
     "hifigan_train_losses": hifigan_train_losses,
     "ldm_ema_warmup": ema_warmup,
 }
+
+BY_HAND = {"audioldm_48k_vae_original", "audioldm_48k_hifigan_original", "flowsep_bigvgan/io_float64"}
+"""Kept, and run with `python -m tests.parity`: those of 16 kHz and of float32 are run."""

@@ -331,6 +331,7 @@ CASES = {
 
 BY_HAND = {
     "flowsep_train_loss",  # its backward pass takes as long to compile as that of audioldm_train_loss, which is run
+    "audioldm_s_unet_diffusers",  # the numbers of audioldm_s_unet_original; test_unet.py sees to the other names
     "audioldm_m_unet_original",
     "audioldm_l_unet_original",
     "audioldm_48k_unet_original",
