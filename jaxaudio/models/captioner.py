@@ -249,7 +249,10 @@ def _say(
         found = captioning.caption(params, config, memory, beam=beam)
         return found.tokens, found.scores
     rows = len(audio)
-    said = captioning.caption(params, config, jnp.repeat(memory, count, 0), sampling=drawn, key=key)
+    memory = jnp.repeat(memory, count, 0)
+    if config.noise:
+        memory = captioning.varied(params, config, memory, captioning.noise(key, config, jnp.arange(len(memory))))
+    said = captioning.caption(params, config, memory, sampling=drawn, key=key)
     scores = said.log_probs.sum(-1) / said.lengths
     return said.tokens.reshape(rows, count, -1), scores.reshape(rows, count)
 

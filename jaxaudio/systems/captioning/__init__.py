@@ -17,7 +17,17 @@ from jaxaudio.systems.captioning.checkpoints import (
     act_weights,
     cnn_weights,
 )
-from jaxaudio.systems.captioning.model import Config, caption, caption_logits, caption_together, encode, hear, init
+from jaxaudio.systems.captioning.model import (
+    Config,
+    caption,
+    caption_logits,
+    caption_together,
+    encode,
+    hear,
+    init,
+    noise,
+    varied,
+)
 
 __all__ = [
     "ACT_L",
@@ -42,4 +52,6 @@ __all__ = [
     "encode",
     "hear",
     "init",
+    "noise",
+    "varied",
 ]

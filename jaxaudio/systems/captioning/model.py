@@ -36,6 +36,8 @@ class Config:
       tags: concepts that a layer tells apart in what the encoder hears; 0 for no such layer.
       guides: how many of its own tags stand in the memory as keywords, the surest ones; 0 for none.
       tag_words: ids of the words of each tag's name, as many for each; what is the end of captions is no word.
+      noise: channels of a vector of noise that is added to the memory so that captions of a sound differ, see `varied`;
+        0 for none.
     """
 
     sound: Annotated[panns.Config, subcommand("cnn")] | Annotated[patches.Config, subcommand("patches")] | None
@@ -49,6 +51,7 @@ class Config:
     tags: int = 0
     guides: int = 0
     tag_words: tuple[tuple[int, ...], ...] = ()
+    noise: int = 0
 
     def __post_init__(self) -> None:
         if self.guides > self.tags:
@@ -111,6 +114,9 @@ def init(key: Array, config: Config) -> Params:
     if config.tags:
         # Few of many concepts are heard at a time: it begins by saying so.
         params["tag_fc"] = dense(_size(config), config.tags) | {"bias": jnp.full(config.tags, -4.0)}
+    if config.noise:
+        made = stack.dense_init(jax.random.fold_in(key, 8), config.noise, width)
+        params["noise_linear"] = {"kernel": made["kernel"]}
     return {"params": params, "batch_stats": statistics}
 
 
@@ -192,6 +198,36 @@ def _guides(embedding: Array, config: Config, logits: Array) -> Array:
     strength = config.words.width**0.5 * jnp.where(ids == config.words.end, 0.0, sure[..., None])
     said = embedding[ids] * strength[..., None]
     return said.reshape(len(said), -1, said.shape[-1])
+
+
+def noise(key: Array, config: Config, index: Array) -> Array:
+    """Normal noise for `varied`, each item's drawn by its index (batch,): (batch, config.noise).
+
+    The key may be one that dropout or words are drawn by as well.
+    """
+    # Far from the numbers of items and words, which would fold into the same keys.
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, 1 << 20), index)
+    return jax.vmap(lambda k: jax.random.normal(k, (config.noise,)))(keys)
+
+
+def varied(params: Params, config: Config, memory: Array, vectors: Array) -> Array:
+    """A memory that noise makes another of, of which something else is said (Mei et al., 2022, arXiv:2110.06691).
+
+    To add a map of the noise to every key is what a layer on each key and the noise side by side would do; noise of
+    zero leaves the memory as it is.
+
+    Args:
+      params: {"params", ...} of `init`.
+      config: that they belong to, with `noise`.
+      memory: (batch, keys, width) of `encode`.
+      vectors: (batch, config.noise) of `noise`.
+
+    Raises:
+      UsageError: the captioner has no such layer.
+    """
+    if not config.noise:
+        raise UsageError("This captioner has no layer for noise; train one with Config(noise=16), say.")
+    return memory + (vectors @ params["params"]["noise_linear"]["kernel"])[:, None]
 
 
 def _active(params: Params, x: Array) -> Array:

@@ -9,7 +9,7 @@ from jax import Array
 from jaxaudio.dsp.augment import another_microphone
 from jaxaudio.nn.dropout import split
 from jaxaudio.systems.captioning import losses
-from jaxaudio.systems.captioning.model import Config, caption_logits, encode, hear
+from jaxaudio.systems.captioning.model import Config, caption_logits, encode, hear, noise, varied
 
 Params = Any
 
@@ -53,9 +53,8 @@ def loss(
       (loss, ({"accuracy": share of the words that are the likeliest}, {"batch_stats"})).
     """
     variables = {"params": params, **extra}
-    keys = None
+    keys, index = None, batch.get("index", jnp.arange(batch["ids"].shape[0]))
     if key is not None:
-        index = batch.get("index", jnp.arange(batch["ids"].shape[0]))
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
     first, second, third = split(keys, 3)
     mel = batch["mel"] if "mel" in batch else hear(config, batch["audio"]) if "audio" in batch else None
@@ -63,7 +62,10 @@ def loss(
     seen = {name: batch[name] for name in ("video", "keywords") if name in batch}
     made, statistics = encode(variables, config, heard, **seen, train=key is not None, key=first)
     ids, mask = batch["ids"], batch["mask"]
-    logits = caption_logits(variables, config, made["memory"], ids[:, :-1], mask[:, :-1], key=second)
+    memory = made["memory"]
+    if config.noise and key is not None:
+        memory = varied(variables, config, memory, noise(key, config, index))
+    logits = caption_logits(variables, config, memory, ids[:, :-1], mask[:, :-1], key=second)
     targets, counted = ids[:, 1:], None if padding else mask[:, 1:]
     value = losses.smoothed(logits, targets, counted, smoothing=smoothing)
     right = losses.masked_mean((jnp.argmax(logits, -1) == targets).astype(value.dtype), mask[:, 1:])
