@@ -249,9 +249,9 @@ def _say(
         found = captioning.caption(params, config, memory, beam=beam)
         return found.tokens, found.scores
     rows = len(audio)
-    memory = jnp.repeat(memory, count, 0)
+    memory = jax.tree.map(lambda x: jnp.repeat(x, count, 0), memory)
     if config.noise:
-        memory = captioning.varied(params, config, memory, captioning.noise(key, config, jnp.arange(len(memory))))
+        memory = captioning.varied(params, config, memory, captioning.noise(key, config, jnp.arange(rows * count)))
     said = captioning.caption(params, config, memory, sampling=drawn, key=key)
     scores = said.log_probs.sum(-1) / said.lengths
     return said.tokens.reshape(rows, count, -1), scores.reshape(rows, count)
@@ -268,12 +268,12 @@ def _likely(params: Any, config: captioning.Config, audio: Any, ids: Any, mask: 
     memory = captioning.encode(params, config, captioning.hear(config, audio))[0]["memory"]
 
     def of_one(row: Any, kept: Any) -> Any:
-        told = jnp.broadcast_to(row[:-1], (len(memory), len(row) - 1))
+        told = jnp.broadcast_to(row[:-1], (len(audio), len(row) - 1))
         logits = captioning.caption_logits(params, config, memory, told, jnp.broadcast_to(kept[:-1], told.shape))
         chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), row[None, 1:, None], -1)[..., 0]
         return (chosen * kept[1:]).sum(-1) / kept[1:].sum()
 
-    return jax.lax.map(lambda pair: of_one(*pair), (jnp.asarray(ids), jnp.asarray(mask, memory.dtype))).T
+    return jax.lax.map(lambda pair: of_one(*pair), (jnp.asarray(ids), jnp.asarray(mask, audio.dtype))).T
 
 
 def open_captioner(card: Card) -> Captioner:

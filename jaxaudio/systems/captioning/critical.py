@@ -100,7 +100,7 @@ class Rehearsal(NamedTuple):
     drawn: Array
     likeliest: Array
     log_probs: Array
-    made: dict[str, Array]
+    made: dict[str, Any]
 
 
 def rehearse(
@@ -129,10 +129,11 @@ def rehearse(
     params = params | {"encoder": jax.lax.stop_gradient(params["encoder"])} if "encoder" in params else params
     variables = {"params": params, **extra}
     mel = batch["mel"] if "mel" in batch else hear(config, batch["audio"]) if "audio" in batch else None
-    made, _ = encode(variables, config, mel, video=batch.get("video"), keywords=batch.get("keywords"))
+    seen: dict[str, Any] = {name: batch[name] for name in ("video", "video_mask", "keywords") if name in batch}
+    made, _ = encode(variables, config, mel, **seen)
     memory = made["memory"]
     if config.noise and key is not None:
-        index = batch.get("index", jnp.arange(len(memory)))
+        index = batch.get("index", jnp.arange(len(made["encoded"])))
         memory = varied(variables, config, memory, noise(key, config, index))
     held = jax.lax.stop_gradient((variables, memory))
     likeliest = caption(held[0], config, held[1], length).tokens

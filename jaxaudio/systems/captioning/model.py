@@ -18,6 +18,7 @@ from jaxaudio.systems.captioning import words
 from jaxaudio.text.decode import GREEDY, Beam, Beams, Generated, Rules, Sampling, beam_search, generate, together
 
 Params = Any
+Memory = Array | words.Pair
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,8 @@ class Config:
       sound: the encoder of sound; None for none.
       words: the decoder.
       bridge: channels of a norm and a layer between encoder and memory, as V-ACT has; 0 for neither.
-      video: channels of video features that stand in the memory before the sound; 0 for none.
+      video: channels of video features that stand in the memory before the sound, or beside it where the words are
+        `adaptive`; 0 for none.
       encoder_layers: Transformer layers over the memory, with sines for positions.
       encoder_heads: their attention heads.
       keywords: whether words that are given stand in the memory after the sound.
@@ -56,6 +58,8 @@ class Config:
     def __post_init__(self) -> None:
         if self.guides > self.tags:
             raise ConfigError(f"guides={self.guides} of {self.tags} tags; give at most as many.")
+        if self.words.adaptive and (self.sound is None or not self.video):
+            raise ConfigError("Adaptive attention is to sound and video; give a sound encoder and video=1024, say.")
         if self.sound is None and not self.video:
             raise ConfigError(
                 "A captioner needs something to describe: a sound encoder, or the width of video features."
@@ -72,7 +76,9 @@ class Config:
     def encoder(self) -> stack.Config:
         """Of the layers over the memory."""
         like = self.words.stack
-        return dataclasses.replace(like, layers=self.encoder_layers, heads=self.encoder_heads, memory=0, causal=False)
+        return dataclasses.replace(
+            like, layers=self.encoder_layers, heads=self.encoder_heads, memory=0, second=0, causal=False
+        )
 
 
 def _size(config: Config) -> int:
@@ -132,33 +138,37 @@ def encode(
     mel: Array | None = None,
     *,
     video: Array | None = None,
+    video_mask: Array | None = None,
     keywords: Array | None = None,
     train: bool = False,
     key: Array | None = None,
-) -> tuple[dict[str, Array], Params]:
+) -> tuple[dict[str, Any], Params]:
     """What is described, as the decoder attends to it.
 
     Args:
       params: {"params", "batch_stats"} of `init` or of a converted checkpoint.
       config: that they belong to.
       mel: (batch, frames, mels) of `hear`.
-      video: (batch, frames, config.video) features of a video.
+      video: (batch, frames, config.video) features of a video; with adaptive attention they may be missing.
+      video_mask: (batch, frames), 0 where padded or missing, for adaptive attention.
       keywords: (batch, count) ids of words that guide the caption (Mei et al., 2021).
       train: normalise by the batch, and update the running statistics.
       key: draws dropout and SpecAugment's stripes.
 
     Returns:
-      ({"memory": (batch, keys, width), "tag_logits": (batch, config.tags) of a model with tags, and what the encoder
-      gives}, the statistics, new in training).
+      ({"memory": (batch, keys, width), or a `words.Pair` of an adaptive model, "tag_logits": (batch, config.tags) of a
+      model with tags, and what the encoder gives}, the statistics, new in training).
 
     Raises:
-      UsageError: something that the model describes is missing.
+      UsageError: something that the model describes is missing, or a mask is given that it does not take.
     """
     p, statistics = params["params"], params.get("batch_stats", {})
     keys = split(key, 4)
-    made: dict[str, Array] = {}
+    made: dict[str, Any] = {}
     parts = []
-    if config.video:
+    if video_mask is not None and not config.words.adaptive:
+        raise UsageError("Only adaptive attention can do without video; leave video_mask out, or see words.Config.")
+    if config.video and not config.words.adaptive:
         if video is None:
             raise UsageError(f"This captioner sees: give it video features (batch, frames, {config.video}).")
         parts.append(_active(p["video_linear"], video))
@@ -184,7 +194,17 @@ def encode(
         x = jnp.concatenate([x, p["word_emb"][keywords]], 1)
     if config.guides:
         x = jnp.concatenate([x, _guides(p["word_emb"], config, made["tag_logits"])], 1)
+    if config.words.adaptive:
+        x = _beside(p["video_linear"], config, x, video, video_mask)
     return made | {"memory": x}, statistics
+
+
+def _beside(params: Params, config: Config, heard: Array, video: Array | None, mask: Array | None) -> words.Pair:
+    """What is heard with what is seen; missing frames may hold anything."""
+    if video is None:
+        video, mask = jnp.zeros((len(heard), 1, config.video)), jnp.zeros((len(heard), 1))
+    there = jnp.ones(video.shape[:2], bool) if mask is None else mask != 0
+    return words.Pair(heard, _active(params, jnp.where(there[..., None], video, 0)), there)
 
 
 def _guides(embedding: Array, config: Config, logits: Array) -> Array:
@@ -210,7 +230,7 @@ def noise(key: Array, config: Config, index: Array) -> Array:
     return jax.vmap(lambda k: jax.random.normal(k, (config.noise,)))(keys)
 
 
-def varied(params: Params, config: Config, memory: Array, vectors: Array) -> Array:
+def varied(params: Params, config: Config, memory: Memory, vectors: Array) -> Memory:
     """A memory that noise makes another of, of which something else is said (Mei et al., 2022, arXiv:2110.06691).
 
     To add a map of the noise to every key is what a layer on each key and the noise side by side would do; noise of
@@ -227,7 +247,8 @@ def varied(params: Params, config: Config, memory: Array, vectors: Array) -> Arr
     """
     if not config.noise:
         raise UsageError("This captioner has no layer for noise; train one with Config(noise=16), say.")
-    return memory + (vectors @ params["params"]["noise_linear"]["kernel"])[:, None]
+    added = (vectors @ params["params"]["noise_linear"]["kernel"])[:, None]
+    return memory._replace(heard=memory.heard + added) if isinstance(memory, words.Pair) else memory + added
 
 
 def _active(params: Params, x: Array) -> Array:
@@ -238,7 +259,7 @@ def _active(params: Params, x: Array) -> Array:
 def caption_logits(
     params: Params,
     config: Config,
-    memory: Array,
+    memory: Memory,
     ids: Array,
     mask: Array | None = None,
     *,
@@ -275,7 +296,7 @@ def tag_logits(params: Params, config: Config, embedding: Array) -> Array:
 
 
 def selection_scores(
-    params: Params, config: Config, memory: Array, ids: Array, last: Array, *, key: Array | None = None
+    params: Params, config: Config, memory: Memory, ids: Array, last: Array, *, key: Array | None = None
 ) -> Array:
     """Whether captions are of a sound (CL4AC): (batch, 2) scores of no and yes.
 
@@ -296,7 +317,7 @@ def selection_scores(
 def caption(
     params: Params,
     config: Config,
-    memory: Array,
+    memory: Memory,
     length: int = 30,
     sampling: Sampling = GREEDY,
     beam: Beam | None = None,
@@ -320,7 +341,7 @@ def caption(
 
 
 def caption_together(
-    members: Sequence[tuple[Params, Config, Array]],
+    members: Sequence[tuple[Params, Config, Memory]],
     length: int = 30,
     sampling: Sampling = GREEDY,
     beam: Beam | None = None,
@@ -347,7 +368,7 @@ def caption_together(
 
 
 def _said(
-    members: Sequence[tuple[Params, Config, Array]],
+    members: Sequence[tuple[Params, Config, Memory]],
     length: int,
     sampling: Sampling,
     beam: Beam | None,

@@ -35,8 +35,9 @@ def loss(
     Args:
       params: the parameters.
       extra: {"batch_stats"}.
-      batch: "audio" (batch, time) at the front-end's rate, or "mel" of `hear`; "video" and "keywords" where the model
-        takes them; "ids" and "mask" (batch, length) of the captions, with start and end; "index" (batch,).
+      batch: "audio" (batch, time) at the front-end's rate, or "mel" of `hear`; "video", "video_mask" and "keywords"
+        where the model takes them; "ids" and "mask" (batch, length) of the captions, with start and end; "index"
+        (batch,).
       key: draws dropout and SpecAugment's stripes, for each item by its index.
       frozen: {"params", "batch_stats"} of the teacher, where there is one.
       config: of the captioner.
@@ -59,7 +60,7 @@ def loss(
     first, second, third = split(keys, 3)
     mel = batch["mel"] if "mel" in batch else hear(config, batch["audio"]) if "audio" in batch else None
     heard = mel if third is None or mel is None or not microphone else another_microphone(third, mel)
-    seen = {name: batch[name] for name in ("video", "keywords") if name in batch}
+    seen = {name: batch[name] for name in ("video", "video_mask", "keywords") if name in batch}
     made, statistics = encode(variables, config, heard, **seen, train=key is not None, key=first)
     ids, mask = batch["ids"], batch["mask"]
     memory = made["memory"]
