@@ -2,7 +2,7 @@
 
 Everything is in [0, 1] but CIDEr-D, which is in [0, 10]. Texts are split at spaces and nothing else is done to them;
 the published protocol passes them through a tokeniser first that lowers case and removes punctuation, for which
-`text.vocabulary.words_of` stands here. METEOR and SPICE need Java and models, and are not computed; nor is SPIDEr.
+`text.vocabulary.words_of` stands here. METEOR, SPICE and SPIDEr need Java and models, see `metrics.java`.
 """
 
 import dataclasses
