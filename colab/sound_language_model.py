@@ -98,14 +98,16 @@ show({name: model.generate("a church bell", seconds=SECONDS, seed=2, **how) for 
 # %% [markdown]
 # ## On from a recording
 #
-# The model hears the last seconds of a recording as codes, and writes what follows. The recording itself stays as it is.
+# The model hears the last seconds of a recording as codes, and writes what follows. The recording stays as it is.
 # `jaxaudio generate "a piano playing" -o more.wav --model soundlm-mini --continue piano.wav` does this for a file.
 
 # %%
 piano = io.read(ASSETS / "demo" / "stem0.flac")
 longer = model.extend(piano.samples, "a piano playing", sample_rate=piano.sample_rate, seconds=2.56, seed=3)
-kept = np.array_equal(longer[: len(piano.samples) - piano.sample_rate // 50], piano.samples[: -piano.sample_rate // 50])
-print(f"{len(piano.samples) / piano.sample_rate:.2f} s become {len(longer) / piano.sample_rate:.2f} s; kept as it was: {kept}")
+until = len(piano.samples) - piano.sample_rate // 50  # then what follows fades in
+kept = np.array_equal(longer[:until], piano.samples[:until])
+before, after = (len(x) / piano.sample_rate for x in (piano.samples, longer))
+print(f"{before:.2f} s become {after:.2f} s; kept as it was: {kept}")
 display(Audio(longer.T, rate=piano.sample_rate, normalize=False))
 
 # %% [markdown]

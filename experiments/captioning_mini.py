@@ -10,6 +10,7 @@ from jaxaudio.data import open_sounds
 from jaxaudio.data.described import DescribedConfig
 from jaxaudio.systems import captioning
 from jaxaudio.train import Experiment, Optimizer, Task
+from jaxaudio.train.adversarial_captioning import adversarial_captioning_task
 from jaxaudio.train.captioning import captioning_task
 
 
@@ -25,6 +26,8 @@ class Data:
       start_from: the `best` folder of an earlier run, whose weights and words are the first ones.
       microphone: put the colour and the noise of other microphones over the sounds.
       self_critical: train on the reward of drawn captions instead; best with --data.start-from and --optimizer.lr 5e-5.
+      adversarial: reward what a critic takes for people's captions as well, for captions that differ; best as
+        self_critical, after a run with --model.noise 16 as this one must have.
     """
 
     root: str = "data/open_sounds"
@@ -33,29 +36,26 @@ class Data:
     trials: int = 400
     start_from: str = ""
     self_critical: bool = False
+    adversarial: bool = False
     microphone: bool = True
 
 
 def build(experiment: Experiment) -> Task:
     """Sounds with their captions, and the captioner."""
     data = experiment.data
-    return captioning_task(
-        experiment,
-        open_sounds.open_split(data.root, "train"),
-        open_sounds.open_split(data.root, "heldout_clips"),
-        data=DescribedConfig(
-            batch=experiment.batch_size,
-            sample_rate=experiment.model.mel.sample_rate,
-            seconds=data.seconds,
-            pairs=data.pairs,
-            references=5 if data.self_critical else 0,
-            seed=experiment.seed,
-        ),
-        trials=data.trials,
-        start_from=data.start_from,
-        self_critical=data.self_critical,
-        microphone=data.microphone,
+    clips = [open_sounds.open_split(data.root, split) for split in ("train", "heldout_clips")]
+    described = DescribedConfig(
+        batch=experiment.batch_size,
+        sample_rate=experiment.model.mel.sample_rate,
+        seconds=data.seconds,
+        pairs=data.pairs,
+        references=5 if data.self_critical or data.adversarial else 0,
+        seed=experiment.seed,
     )
+    how = {"data": described, "trials": data.trials, "start_from": data.start_from}
+    if data.adversarial:
+        return adversarial_captioning_task(experiment, *clips, **how)
+    return captioning_task(experiment, *clips, self_critical=data.self_critical, microphone=data.microphone, **how)
 
 
 EXPERIMENT = Experiment(

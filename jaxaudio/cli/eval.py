@@ -67,6 +67,12 @@ class Evaluate:
     beam: int = 3
     """As in jaxaudio caption."""
 
+    meteor: Annotated[Path | None, tyro.conf.arg(metavar="JAR")] = None
+    """Path of meteor-1.5.jar, to measure captions by METEOR too; by default what JAXAUDIO_METEOR_JAR names, if set."""
+
+    spice: Annotated[Path | None, tyro.conf.arg(metavar="JAR")] = None
+    """Path of spice-1.0.jar, for SPICE and SPIDEr; by default what JAXAUDIO_SPICE_JAR names, if set."""
+
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """JSON file to write, with the figures of every mixture."""
 
@@ -171,6 +177,7 @@ def _of_captioner(options: Evaluate, data: Path, model: Any, clock: show.Clock) 
         count=options.count,
         seconds=options.seconds,
         beam=options.beam,
+        jars={name: jar for name, jar in (("meteor", options.meteor), ("spice", options.spice)) if jar},
         quiet=options.quiet,
         clock=clock,
     )
@@ -260,6 +267,8 @@ def _show(record: dict[str, Any]) -> None:
         settings = ", ".join(f"{name} {value}" for name, value in record["decoding"].items())
         title = f"{BOUNDS}; {settings}"
     show.table(title, ("measure", "value"), list(record["summary"].items()))
+    if record.get("not_measured"):
+        show.say(record["not_measured"])
     if record.get("classes"):
         rows = [(label, c["mixtures"], c["sdri"], c["si_sdr"]) for label, c in record["classes"].items()]
         show.table("medians per class", ("class", "mixtures", "SDRi, dB", "SI-SDR, dB"), rows)

@@ -2,7 +2,7 @@
 
 Everything is in [0, 1] but CIDEr-D, which is in [0, 10]. Texts are split at spaces and nothing else is done to them;
 the published protocol passes them through a tokeniser first that lowers case and removes punctuation, for which
-`text.vocabulary.words_of` stands here. METEOR and SPICE need Java and models, and are not computed; nor is SPIDEr.
+`text.vocabulary.words_of` stands here. METEOR, SPICE and SPIDEr need Java and models, see `metrics.java`.
 """
 
 import dataclasses
@@ -180,3 +180,29 @@ def diversity(candidates: Sequence[str]) -> dict[str, float]:
         "distinct": len(set(candidates)) / len(candidates),
         "words": sum(map(len, words)) / len(words),
     }
+
+
+def variety(captions: Sequence[Sequence[str]]) -> dict[str, float]:
+    """How much several captions of the same clip differ, as papers on diverse captions measure it.
+
+    Args:
+      captions: two or more of each clip.
+
+    Returns:
+      Means over the clips: {"div_1", "div_2": different words and pairs of them by the number of words (Shetty et al.,
+      2017, arXiv:1703.10476), "mbleu_4": BLEU-4 of a caption against the clip's others, lower where they differ more};
+      all in [0, 1].
+
+    Raises:
+      UsageError: a clip has fewer than two captions.
+    """
+    if not captions or any(isinstance(own, str) or len(own) < 2 for own in captions):
+        raise UsageError("Give a list of clips, each with two captions or more, to tell how much they differ.")
+    rows = []
+    for own in captions:
+        words = max(1, sum(len(text.split()) for text in own))
+        div = [len(set().union(*(grams(text, size) for text in own))) / words for size in (1, 2)]
+        rest = [[other for j, other in enumerate(own) if j != i] for i in range(len(own))]
+        rows.append([*div, float(bleu(own, rest)[1][:, 3].mean())])
+    one, two, alike = np.mean(rows, 0)
+    return {"div_1": float(one), "div_2": float(two), "mbleu_4": float(alike)}

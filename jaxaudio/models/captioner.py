@@ -256,7 +256,10 @@ def _say(
         found = home.caption(params, config, memory, beam=beam)
         return found.tokens, found.scores
     rows = len(audio)
-    said = home.caption(params, config, jnp.repeat(memory, count, 0), sampling=drawn, key=key)
+    memory = jax.tree.map(lambda x: jnp.repeat(x, count, 0), memory)
+    if getattr(config, "noise", 0):
+        memory = home.varied(params, config, memory, home.noise(key, config, jnp.arange(rows * count)))
+    said = home.caption(params, config, memory, sampling=drawn, key=key)
     scores = said.log_probs.sum(-1) / said.lengths
     return said.tokens.reshape(rows, count, -1), scores.reshape(rows, count)
 
@@ -272,12 +275,12 @@ def _likely(params: Any, home: Any, config: Any, audio: Any, ids: Any, mask: Any
     memory = home.encode(params, config, home.hear(config, audio))[0]["memory"]
 
     def of_one(row: Any, kept: Any) -> Any:
-        told = jnp.broadcast_to(row[:-1], (len(memory), len(row) - 1))
+        told = jnp.broadcast_to(row[:-1], (len(audio), len(row) - 1))
         logits = home.caption_logits(params, config, memory, told, jnp.broadcast_to(kept[:-1], told.shape))
         chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), row[None, 1:, None], -1)[..., 0]
         return (chosen * kept[1:]).sum(-1) / kept[1:].sum()
 
-    return jax.lax.map(lambda pair: of_one(*pair), (jnp.asarray(ids), jnp.asarray(mask, memory.dtype))).T
+    return jax.lax.map(lambda pair: of_one(*pair), (jnp.asarray(ids), jnp.asarray(mask, audio.dtype))).T
 
 
 def open_captioner(card: Card) -> Captioner:

@@ -6,7 +6,7 @@ parameter, along its first axis, and a loop runs over them, as in `llama`. Their
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -41,6 +41,8 @@ class Config:
       hidden: channels inside the perceptrons.
       causal: whether a position sees only itself and those before it.
       memory: channels of what each layer attends to beside the sequence itself; 0 for no such attention.
+      second: channels of a second memory, attended to in parallel: a gate, which each position sets anew, mixes what is
+        found in both (after Liu et al., 2022, arXiv:2210.16428); 0 for none.
       norm: where the norms stand: "post", after each part is added, or "pre", before it.
       last_norm: one more norm after the stack.
       activation: of the perceptrons, one of `ACTIVATIONS`; "gelu" is the exact one.
@@ -57,6 +59,7 @@ class Config:
     hidden: int
     causal: bool = True
     memory: int = 0
+    second: int = 0
     norm: Literal["post", "pre"] = "post"
     last_norm: bool = False
     activation: str = "gelu"
@@ -71,6 +74,8 @@ class Config:
             raise ConfigError(f"{self.heads} heads do not divide a width of {self.width}.")
         if self.norm not in ("post", "pre"):
             raise ConfigError(f"Norms stand before or after: 'pre' or 'post', not {self.norm!r}.")
+        if self.second and not self.memory:
+            raise ConfigError("A second memory stands beside a first one; give memory= as well.")
         if self.activation not in ACTIVATIONS:
             raise ConfigError(f"No activation {self.activation!r}; there are {', '.join(ACTIVATIONS)}.")
 
@@ -87,26 +92,30 @@ class Memory(NamedTuple):
       key: (layers, batch, keys, heads, dim).
       value: the same.
       bias: (batch, 1, 1, keys) that hides the padded keys, or None.
+      second: the same of a second memory, or None.
     """
 
     key: Array
     value: Array
     bias: Array | None
+    second: "Memory | None" = None
 
 
 def init(key: Array, config: Config) -> Params:
     """Random {"layers"}, every leaf of which has the layers first, and {"norm"} where one is last."""
 
     def layer(key: Array) -> Params:
-        keys = iter(jax.random.split(key, 10))
+        keys, more = iter(jax.random.split(key, 10)), iter(jax.random.split(jax.random.fold_in(key, 10), 5))
 
-        def attention(source: int) -> Params:
+        def attention(source: int, keys: Iterator[Array] = keys) -> Params:
             sources = {"q_proj": config.width, "k_proj": source, "v_proj": source, "out_proj": config.width}
             return {name: dense_init(next(keys), size, config.width) for name, size in sources.items()}
 
         made = {"self_attn": attention(config.width), "self_attn_layer_norm": norm_init(config.width)}
         if config.memory:
             made |= {"encoder_attn": attention(config.memory), "encoder_attn_layer_norm": norm_init(config.width)}
+        if config.second:
+            made |= {"second_attn": attention(config.second, more), "gate": dense_init(next(more), config.width, 1)}
         perceptron = {
             "fc1": dense_init(next(keys), config.width, config.hidden),
             "fc2": dense_init(next(keys), config.hidden, config.width),
@@ -140,7 +149,15 @@ def layer_norm(params: Params, x: Array, epsilon: float = 1e-5) -> Array:
     return (y * params["scale"] + params["bias"]).astype(x.dtype)
 
 
-def memorise(params: Params, config: Config, memory: Array, mask: Array | None = None) -> Memory:
+def memorise(
+    params: Params,
+    config: Config,
+    memory: Array,
+    mask: Array | None = None,
+    *,
+    second: Array | None = None,
+    second_mask: Array | None = None,
+) -> Memory:
     """Keys and values of a memory, once for all positions that attend to it.
 
     Args:
@@ -148,15 +165,22 @@ def memorise(params: Params, config: Config, memory: Array, mask: Array | None =
       config: that they belong to.
       memory: (batch, keys, config.memory).
       mask: (batch, keys), nonzero where a key is real.
+      second: (batch, other keys, config.second) of a stack with two memories.
+      second_mask: (batch, other keys); an item with no real key gets what is in the first memory alone.
     """
-    memory = computed(memory, config.dtype)
 
-    def of_layer(attention: Params) -> tuple[Array, Array]:
-        key, value = (_heads(dense(attention[name], memory), config) for name in ("k_proj", "v_proj"))
-        return key, value
+    def kept(name: str, memory: Array, mask: Array | None) -> Memory:
+        memory = computed(memory, config.dtype)
 
-    key, value = jax.lax.map(of_layer, params["layers"]["encoder_attn"])
-    return Memory(key, value, None if mask is None else padding_bias(mask))
+        def of_layer(attention: Params) -> tuple[Array, Array]:
+            key, value = (_heads(dense(attention[part], memory), config) for part in ("k_proj", "v_proj"))
+            return key, value
+
+        key, value = jax.lax.map(of_layer, params["layers"][name])
+        return Memory(key, value, None if mask is None else padding_bias(mask))
+
+    first = kept("encoder_attn", memory, mask)
+    return first if second is None else first._replace(second=kept("second_attn", second, second_mask))
 
 
 def apply(
@@ -251,15 +275,22 @@ def _run(
         raise UsageError(
             "This stack attends to a memory; give it one." if config.memory else "This stack takes no memory."
         )
+    if bool(config.second) != (memory is not None and memory.second is not None):
+        raise UsageError(
+            "This stack attends to two memories; give `memorise` both."
+            if config.second
+            else "It takes one memory only."
+        )
     bias = None if mask is None else padding_bias(mask)
     x = computed(x, config.dtype)
     reach = (None, 0 if config.causal else None)
-    crossed = None if memory is None else (memory.key, memory.value)
+    memories = [] if memory is None else [one for one in (memory, memory.second) if one is not None]
+    crossed = [(one.key, one.value) for one in memories]
     keys = None if key is None else jnp.stack(split(key, config.layers))
 
     def layer(x: Array, scanned: Any) -> tuple[Array, Any]:
         weights, cache, cross, key = scanned
-        drawn = iter(split(key, 6))
+        drawn = iter(split(key, 7 if config.second else 6))
         kept: Any = ()
 
         def part(x: Array, name: str, inner: Callable[[Array], Array]) -> Array:
@@ -276,21 +307,32 @@ def _run(
             y = _attend(query, *pair, bias, config.attention_dropout, next(drawn), reach, place)
             return dense(weights["self_attn"]["out_proj"], y)
 
-        def to_memory(x: Array) -> Array:
-            query = _heads(dense(weights["encoder_attn"]["q_proj"], x), config)
+        def to_memory(x: Array, name: str, which: int) -> Array:
+            key, value = cross[which]
+            query = _heads(dense(weights[name]["q_proj"], x), config)
             # Rows that share a memory stand beside each other as its queries.
-            query = query.reshape(cross[0].shape[0], -1, *query.shape[2:])
-            hidden = None if memory is None else memory.bias
-            y = _attend(query, cross[0], cross[1], hidden, config.attention_dropout, next(drawn))
-            return dense(weights["encoder_attn"]["out_proj"], y.reshape(x.shape))
+            query = query.reshape(key.shape[0], -1, *query.shape[2:])
+            y = _attend(query, key, value, memories[which].bias, config.attention_dropout, next(drawn))
+            return dense(weights[name]["out_proj"], y.reshape(x.shape))
+
+        def to_memories(x: Array) -> Array:
+            y = to_memory(x, "encoder_attn", 0)
+            if not config.second:
+                return y
+            share = jax.nn.sigmoid(wide(dense(weights["gate"], x)))
+            mixed = (share * y + (1 - share) * to_memory(x, "second_attn", 1)).astype(y.dtype)
+            if memories[1].bias is None:
+                return mixed
+            there = (memories[1].bias == 0).any(-1)
+            return jnp.where(jnp.repeat(there, len(x) // len(there), 0), mixed, y)
 
         def perceptron(x: Array) -> Array:
             y = drop(ACTIVATIONS[config.activation](dense(weights["fc1"], x)), config.hidden_dropout, next(drawn))
             return dense(weights["fc2"], y)
 
         x = part(x, "self_attn", to_itself)
-        if cross is not None:
-            x = part(x, "encoder_attn", to_memory)
+        if cross:
+            x = part(x, "encoder_attn", to_memories)
         x = part(x, "final", perceptron)
         return x, (x if keep else (), kept)
 

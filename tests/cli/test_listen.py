@@ -10,8 +10,11 @@ import pytest
 from jaxaudio import io
 from jaxaudio.data.audio_clips import write_dataset
 from jaxaudio.metrics import captions
+from tests.metrics.test_java import jars
 from tests.models import tiny_captioner
 from tests.train.test_captioning import clips
+
+__all__ = ["jars"]
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +101,21 @@ def test_eval_measures_a_captioner_on_a_list(jaxaudio, captioner, folder):
     assert found["summary"]["cider_d"] == pytest.approx(wanted.cider_d)
     assert found["decoding"] == {"beam": 1} and found["summary"]["clips"] == 3
     assert "beam 1" in jaxaudio(*words)[1]
+
+
+def test_eval_prints_scores_of_java_where_they_are(jaxaudio, captioner, folder, jars, monkeypatch):
+    (folder / "list.csv").write_text("file_name,caption_1\n0.wav,a dog\n1.wav,rain\n2.wav,hum\n", encoding="utf-8")
+    words = ("eval", "--model", captioner, "--data", folder / "list.csv", "--beam", 1)
+    _, table, told = jaxaudio(*words, "--meteor", jars["meteor"])
+    assert "meteor" in table and "spider" not in table
+    assert told.count("not measured: SPICE") == 1 and "JAXAUDIO_SPICE_JAR" in told
+    monkeypatch.setenv("JAXAUDIO_SPICE_JAR", str(jars["spice"]))
+    found = json.loads(jaxaudio(*words, "--meteor", jars["meteor"], "--json")[1])
+    assert "not_measured" not in found
+    summary = found["summary"]
+    assert summary["spider"] == pytest.approx((summary["cider_d"] + summary["spice"]) / 2)
+    status, _, told = jaxaudio(*words, "--spice", "none.jar")
+    assert status == 3 and "none.jar" in told and len(told.splitlines()) <= 2
 
 
 def test_eval_asks_for_concepts_where_clips_have_labels(jaxaudio, captioner, tmp_path):

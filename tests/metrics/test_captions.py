@@ -49,6 +49,15 @@ def test_diversity_counts_words_and_captions():
     }
 
 
+def test_variety_is_of_the_captions_of_a_clip():
+    same = captions.variety([["a dog barks at a cat", "a dog barks at a cat"]])
+    assert same == pytest.approx({"div_1": 5 / 12, "div_2": 5 / 12, "mbleu_4": 1}, rel=1e-6)
+    other = captions.variety([["a dog barks at a cat", "rain falls on tin roofs"]])
+    assert other["div_1"] == pytest.approx(10 / 11) and other["mbleu_4"] < 1e-3
+    with pytest.raises(UsageError, match="two captions"):
+        captions.variety([["a dog"]])
+
+
 def test_lists_are_asked_for():
     with pytest.raises(UsageError, match="are lists"):
         captions.scores("a dog", [["a dog"]])

@@ -11,6 +11,7 @@ from jaxaudio.systems.captioning.checkpoints import (
     CNN14_CLOTHO,
     MINI,
     RESNET38_CLOTHO,
+    VACT_ADAPTIVE,
     VACT_AUDIO,
     VACT_AUDIO_VISUAL,
     VACT_VIDEO,
@@ -26,6 +27,8 @@ from jaxaudio.systems.captioning.model import (
     encode,
     hear,
     init,
+    noise,
+    varied,
 )
 
 __all__ = [
@@ -40,6 +43,7 @@ __all__ = [
     "CNN14_CLOTHO",
     "MINI",
     "RESNET38_CLOTHO",
+    "VACT_ADAPTIVE",
     "VACT_AUDIO",
     "VACT_AUDIO_VISUAL",
     "VACT_VIDEO",
@@ -52,4 +56,6 @@ __all__ = [
     "encode",
     "hear",
     "init",
+    "noise",
+    "varied",
 ]

@@ -48,6 +48,9 @@ The two others have the layer widths mended that keep the released code from run
 VACT_AUDIO = Config(sound=patches.Config(token=False, classes=0), bridge=1024, words=_ACT_WORDS)
 VACT_AUDIO_VISUAL = Config(sound=patches.Config(token=False, classes=0), video=1024, words=_ACT_WORDS)
 
+VACT_ADAPTIVE = dataclasses.replace(VACT_AUDIO_VISUAL, words=dataclasses.replace(_ACT_WORDS, adaptive=True))
+"""With the paper's adaptive audio-visual attention, of which there is no code and no checkpoint."""
+
 
 MINI = Config(
     sound=panns.Config(

@@ -1,18 +1,22 @@
 """Self-critical training of captioners (Rennie et al., 2017, arXiv:1612.00563): captions that are drawn are rewarded by
-how much better they are than the likeliest ones, in CIDEr-D, all on the device.
+how much better they are than the likeliest ones, in CIDEr-D or by another judge, all on the device.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from jaxaudio.systems.captioning import losses
-from jaxaudio.systems.captioning.model import Config, caption, caption_logits, encode, hear
+from jaxaudio.systems.captioning.model import Config, caption, caption_logits, encode, hear, noise, varied
 from jaxaudio.text.decode import Sampling
 
 Params = Any
+
+Reward = Callable[[Array], Array]
+"""How good captions are: ids (batch, length) without the start, whose first end ends them -> (batch,)."""
 
 SIZES = 4  # n-grams of one to four words
 
@@ -83,6 +87,95 @@ def _rarity(words: tuple[Array, Array], every: tuple[Array, Array], size: int, b
     return jnp.log(float(batch)) - jnp.log(jnp.maximum(clips, 1).astype(jnp.float32))
 
 
+class Rehearsal(NamedTuple):
+    """What a captioner says of a batch; see `rehearse`.
+
+    Attributes:
+      drawn: (batch, length) ids of captions that were drawn, without the start, padded with ends.
+      likeliest: the same of the likeliest words, given the same noise.
+      log_probs: (batch, length) of what was drawn, which the gradient goes through.
+      made: what `encode` gives.
+    """
+
+    drawn: Array
+    likeliest: Array
+    log_probs: Array
+    made: dict[str, Any]
+
+
+def rehearse(
+    params: Params,
+    extra: Params,
+    batch: dict[str, Array],
+    key: Array | None = None,
+    *,
+    config: Config,
+    length: int = 30,
+) -> Rehearsal:
+    """Draws a caption of each sound, and says the likeliest.
+
+    The encoder of sound stays as it is, as in the captioning code of DCASE 2021. Captions are drawn without dropout, so
+    that what is drawn has the probabilities that are learnt from. Words are drawn by cached decoding, and one pass over
+    the whole captions gives their gradient.
+
+    Args:
+      params: the parameters.
+      extra: {"batch_stats"}.
+      batch: what is heard, as `objective.loss` takes it, and "index" (batch,) where noise is drawn.
+      key: draws the captions, and noise for a captioner with it; without one the likeliest are drawn.
+      config: of the captioner.
+      length: most words of a caption, the end among them.
+    """
+    params = params | {"encoder": jax.lax.stop_gradient(params["encoder"])} if "encoder" in params else params
+    variables = {"params": params, **extra}
+    mel = batch["mel"] if "mel" in batch else hear(config, batch["audio"]) if "audio" in batch else None
+    seen: dict[str, Any] = {name: batch[name] for name in ("video", "video_mask", "keywords") if name in batch}
+    made, _ = encode(variables, config, mel, **seen)
+    memory = made["memory"]
+    if config.noise and key is not None:
+        index = batch.get("index", jnp.arange(len(made["encoded"])))
+        memory = varied(variables, config, memory, noise(key, config, index))
+    held = jax.lax.stop_gradient((variables, memory))
+    likeliest = caption(held[0], config, held[1], length).tokens
+    drawn = likeliest if key is None else caption(held[0], config, held[1], length, Sampling(), None, key).tokens
+    start = jnp.full_like(drawn[:, :1], config.words.start)
+    logits = caption_logits(variables, config, memory, jnp.concatenate([start, drawn[:, :-1]], 1))
+    log_probs = jnp.take_along_axis(jax.nn.log_softmax(logits), drawn[..., None], -1)[..., 0]
+    return Rehearsal(drawn, likeliest, log_probs, made)
+
+
+def rewarded(said: Rehearsal, reward: Reward, end: int) -> tuple[Array, dict[str, Array]]:
+    """The self-critical loss of what was said.
+
+    Args:
+      said: of `rehearse`.
+      reward: of captions; nothing flows back through it.
+      end: id of what ends them.
+
+    Returns:
+      (loss (), {"reward": of what was drawn, "baseline": of the likeliest}).
+    """
+    baseline, gained = jax.vmap(reward)(jnp.stack([said.likeliest, said.drawn]))
+    value = losses.self_critical(said.log_probs, gained - baseline, losses.until_end(said.drawn, end))
+    return value, {"reward": gained.mean(), "baseline": baseline.mean()}
+
+
+def told(batch: dict[str, Array], end: int) -> Reward:
+    """CIDEr-D against what people said.
+
+    Args:
+      batch: "references_ids" and "references_mask" (batch, references, length), with start and end.
+      end: id of what ends captions.
+    """
+    references = batch["references_ids"][..., 1:]
+    known = batch["references_mask"][..., 1:] * (references != end)
+
+    def reward(ids: Array) -> Array:
+        return cider_d(ids, losses.until_end(ids, end) & (ids != end), references, known)
+
+    return reward
+
+
 def loss(
     params: Params,
     extra: Params,
@@ -93,10 +186,7 @@ def loss(
     config: Config,
     length: int = 30,
 ) -> tuple[Array, tuple[dict[str, Array], Params]]:
-    """The self-critical loss; the encoder of sound stays as it is, as in the captioning code of DCASE 2021.
-
-    Captions are drawn and judged without dropout, so that what is drawn has the probabilities that are learnt from.
-    Words are drawn by cached decoding, and one pass over the whole captions gives their gradient.
+    """The self-critical loss with CIDEr-D as the reward; see `rehearse` for how captions are drawn.
 
     Args:
       params: the parameters.
@@ -112,25 +202,6 @@ def loss(
       (loss, ({"reward": CIDEr-D of what was drawn, "baseline": of the likeliest}, {"batch_stats"} as they were)).
     """
     del frozen
-    params = params | {"encoder": jax.lax.stop_gradient(params["encoder"])} if "encoder" in params else params
-    variables = {"params": params, **extra}
-    mel = batch["mel"] if "mel" in batch else hear(config, batch["audio"]) if "audio" in batch else None
-    made, _ = encode(variables, config, mel, video=batch.get("video"), keywords=batch.get("keywords"))
-    memory = made["memory"]
-    held = jax.lax.stop_gradient((variables, memory))
-    end = config.words.end
-    references = batch["references_ids"][..., 1:]
-    known = batch["references_mask"][..., 1:] * (references != end)
-
-    def judged(ids: Array) -> Array:
-        counts = losses.until_end(ids, end) & (ids != end)
-        return cider_d(ids, counts, references, known)
-
-    likeliest = caption(held[0], config, held[1], length).tokens
-    drawn = likeliest if key is None else caption(held[0], config, held[1], length, Sampling(), None, key).tokens
-    baseline, reward = judged(likeliest), judged(drawn)
-    start = jnp.full_like(drawn[:, :1], config.words.start)
-    logits = caption_logits(variables, config, memory, jnp.concatenate([start, drawn[:, :-1]], 1))
-    log_probs = jnp.take_along_axis(jax.nn.log_softmax(logits), drawn[..., None], -1)[..., 0]
-    value = losses.self_critical(log_probs, reward - baseline, losses.until_end(drawn, end))
-    return value, ({"reward": reward.mean(), "baseline": baseline.mean()}, extra)
+    said = rehearse(params, extra, batch, key, config=config, length=length)
+    value, metrics = rewarded(said, told(batch, config.words.end), config.words.end)
+    return value, (metrics, extra)

@@ -18,6 +18,7 @@ from jaxaudio.systems.captioning import words
 from jaxaudio.text.decode import GREEDY, Beam, Beams, Generated, Rules, Sampling, beam_search, generate, together
 
 Params = Any
+Memory = Array | words.Pair
 
 BEAM = Beam()
 """The search where no other is asked for."""
@@ -31,7 +32,8 @@ class Config:
       sound: the encoder of sound; None for none.
       words: the decoder.
       bridge: channels of a norm and a layer between encoder and memory, as V-ACT has; 0 for neither.
-      video: channels of video features that stand in the memory before the sound; 0 for none.
+      video: channels of video features that stand in the memory before the sound, or beside it where the words are
+        `adaptive`; 0 for none.
       encoder_layers: Transformer layers over the memory, with sines for positions.
       encoder_heads: their attention heads.
       keywords: whether words that are given stand in the memory after the sound.
@@ -39,6 +41,8 @@ class Config:
       tags: concepts that a layer tells apart in what the encoder hears; 0 for no such layer.
       guides: how many of its own tags stand in the memory as keywords, the surest ones; 0 for none.
       tag_words: ids of the words of each tag's name, as many for each; what is the end of captions is no word.
+      noise: channels of a vector of noise that is added to the memory so that captions of a sound differ, see `varied`;
+        0 for none.
     """
 
     sound: Annotated[panns.Config, subcommand("cnn")] | Annotated[patches.Config, subcommand("patches")] | None
@@ -52,10 +56,13 @@ class Config:
     tags: int = 0
     guides: int = 0
     tag_words: tuple[tuple[int, ...], ...] = ()
+    noise: int = 0
 
     def __post_init__(self) -> None:
         if self.guides > self.tags:
             raise ConfigError(f"guides={self.guides} of {self.tags} tags; give at most as many.")
+        if self.words.adaptive and (self.sound is None or not self.video):
+            raise ConfigError("Adaptive attention is to sound and video; give a sound encoder and video=1024, say.")
         if self.sound is None and not self.video:
             raise ConfigError(
                 "A captioner needs something to describe: a sound encoder, or the width of video features."
@@ -72,7 +79,9 @@ class Config:
     def encoder(self) -> stack.Config:
         """Of the layers over the memory."""
         like = self.words.stack
-        return dataclasses.replace(like, layers=self.encoder_layers, heads=self.encoder_heads, memory=0, causal=False)
+        return dataclasses.replace(
+            like, layers=self.encoder_layers, heads=self.encoder_heads, memory=0, second=0, causal=False
+        )
 
 
 def _size(config: Config) -> int:
@@ -114,6 +123,9 @@ def init(key: Array, config: Config) -> Params:
     if config.tags:
         # Few of many concepts are heard at a time: it begins by saying so.
         params["tag_fc"] = dense(_size(config), config.tags) | {"bias": jnp.full(config.tags, -4.0)}
+    if config.noise:
+        made = stack.dense_init(jax.random.fold_in(key, 8), config.noise, width)
+        params["noise_linear"] = {"kernel": made["kernel"]}
     return {"params": params, "batch_stats": statistics}
 
 
@@ -129,33 +141,37 @@ def encode(
     mel: Array | None = None,
     *,
     video: Array | None = None,
+    video_mask: Array | None = None,
     keywords: Array | None = None,
     train: bool = False,
     key: Array | None = None,
-) -> tuple[dict[str, Array], Params]:
+) -> tuple[dict[str, Any], Params]:
     """What is described, as the decoder attends to it.
 
     Args:
       params: {"params", "batch_stats"} of `init` or of a converted checkpoint.
       config: that they belong to.
       mel: (batch, frames, mels) of `hear`.
-      video: (batch, frames, config.video) features of a video.
+      video: (batch, frames, config.video) features of a video; with adaptive attention they may be missing.
+      video_mask: (batch, frames), 0 where padded or missing, for adaptive attention.
       keywords: (batch, count) ids of words that guide the caption (Mei et al., 2021).
       train: normalise by the batch, and update the running statistics.
       key: draws dropout and SpecAugment's stripes.
 
     Returns:
-      ({"memory": (batch, keys, width), "tag_logits": (batch, config.tags) of a model with tags, and what the encoder
-      gives}, the statistics, new in training).
+      ({"memory": (batch, keys, width), or a `words.Pair` of an adaptive model, "tag_logits": (batch, config.tags) of a
+      model with tags, and what the encoder gives}, the statistics, new in training).
 
     Raises:
-      UsageError: something that the model describes is missing.
+      UsageError: something that the model describes is missing, or a mask is given that it does not take.
     """
     p, statistics = params["params"], params.get("batch_stats", {})
     keys = split(key, 4)
-    made: dict[str, Array] = {}
+    made: dict[str, Any] = {}
     parts = []
-    if config.video:
+    if video_mask is not None and not config.words.adaptive:
+        raise UsageError("Only adaptive attention can do without video; leave video_mask out, or see words.Config.")
+    if config.video and not config.words.adaptive:
         if video is None:
             raise UsageError(f"This captioner sees: give it video features (batch, frames, {config.video}).")
         parts.append(_active(p["video_linear"], video))
@@ -181,7 +197,17 @@ def encode(
         x = jnp.concatenate([x, p["word_emb"][keywords]], 1)
     if config.guides:
         x = jnp.concatenate([x, _guides(p["word_emb"], config, made["tag_logits"])], 1)
+    if config.words.adaptive:
+        x = _beside(p["video_linear"], config, x, video, video_mask)
     return made | {"memory": x}, statistics
+
+
+def _beside(params: Params, config: Config, heard: Array, video: Array | None, mask: Array | None) -> words.Pair:
+    """What is heard with what is seen; missing frames may hold anything."""
+    if video is None:
+        video, mask = jnp.zeros((len(heard), 1, config.video)), jnp.zeros((len(heard), 1))
+    there = jnp.ones(video.shape[:2], bool) if mask is None else mask != 0
+    return words.Pair(heard, _active(params, jnp.where(there[..., None], video, 0)), there)
 
 
 def _guides(embedding: Array, config: Config, logits: Array) -> Array:
@@ -197,6 +223,37 @@ def _guides(embedding: Array, config: Config, logits: Array) -> Array:
     return said.reshape(len(said), -1, said.shape[-1])
 
 
+def noise(key: Array, config: Config, index: Array) -> Array:
+    """Normal noise for `varied`, each item's drawn by its index (batch,): (batch, config.noise).
+
+    The key may be one that dropout or words are drawn by as well.
+    """
+    # Far from the numbers of items and words, which would fold into the same keys.
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, 1 << 20), index)
+    return jax.vmap(lambda k: jax.random.normal(k, (config.noise,)))(keys)
+
+
+def varied(params: Params, config: Config, memory: Memory, vectors: Array) -> Memory:
+    """A memory that noise makes another of, of which something else is said (Mei et al., 2022, arXiv:2110.06691).
+
+    To add a map of the noise to every key is what a layer on each key and the noise side by side would do; noise of
+    zero leaves the memory as it is.
+
+    Args:
+      params: {"params", ...} of `init`.
+      config: that they belong to, with `noise`.
+      memory: (batch, keys, width) of `encode`.
+      vectors: (batch, config.noise) of `noise`.
+
+    Raises:
+      UsageError: the captioner has no such layer.
+    """
+    if not config.noise:
+        raise UsageError("This captioner has no layer for noise; train one with Config(noise=16), say.")
+    added = (vectors @ params["params"]["noise_linear"]["kernel"])[:, None]
+    return memory._replace(heard=memory.heard + added) if isinstance(memory, words.Pair) else memory + added
+
+
 def _active(params: Params, x: Array) -> Array:
     """A layer {"kernel", "bias"} and a ReLU."""
     return jax.nn.relu(stack.dense(params, x))
@@ -205,7 +262,7 @@ def _active(params: Params, x: Array) -> Array:
 def caption_logits(
     params: Params,
     config: Config,
-    memory: Array,
+    memory: Memory,
     ids: Array,
     mask: Array | None = None,
     *,
@@ -242,7 +299,7 @@ def tag_logits(params: Params, config: Config, embedding: Array) -> Array:
 
 
 def selection_scores(
-    params: Params, config: Config, memory: Array, ids: Array, last: Array, *, key: Array | None = None
+    params: Params, config: Config, memory: Memory, ids: Array, last: Array, *, key: Array | None = None
 ) -> Array:
     """Whether captions are of a sound (CL4AC): (batch, 2) scores of no and yes.
 
@@ -263,7 +320,7 @@ def selection_scores(
 def caption(
     params: Params,
     config: Config,
-    memory: Array,
+    memory: Memory,
     length: int = 30,
     sampling: Sampling = GREEDY,
     beam: Beam | None = None,
@@ -287,7 +344,7 @@ def caption(
 
 
 def caption_together(
-    members: Sequence[tuple[Params, Config, Array]],
+    members: Sequence[tuple[Params, Config, Memory]],
     length: int = 30,
     sampling: Sampling = GREEDY,
     beam: Beam | None = None,
@@ -314,7 +371,7 @@ def caption_together(
 
 
 def _said(
-    members: Sequence[tuple[Params, Config, Array]],
+    members: Sequence[tuple[Params, Config, Memory]],
     length: int,
     sampling: Sampling,
     beam: Beam | None,

@@ -9,7 +9,7 @@ from jax import Array
 from jaxaudio.dsp.augment import another_microphone
 from jaxaudio.nn.dropout import split
 from jaxaudio.systems.captioning import losses
-from jaxaudio.systems.captioning.model import Config, caption_logits, encode, hear
+from jaxaudio.systems.captioning.model import Config, caption_logits, encode, hear, noise, varied
 
 Params = Any
 
@@ -35,8 +35,9 @@ def loss(
     Args:
       params: the parameters.
       extra: {"batch_stats"}.
-      batch: "audio" (batch, time) at the front-end's rate, or "mel" of `hear`; "video" and "keywords" where the model
-        takes them; "ids" and "mask" (batch, length) of the captions, with start and end; "index" (batch,).
+      batch: "audio" (batch, time) at the front-end's rate, or "mel" of `hear`; "video", "video_mask" and "keywords"
+        where the model takes them; "ids" and "mask" (batch, length) of the captions, with start and end; "index"
+        (batch,).
       key: draws dropout and SpecAugment's stripes, for each item by its index.
       frozen: {"params", "batch_stats"} of the teacher, where there is one.
       config: of the captioner.
@@ -53,17 +54,19 @@ def loss(
       (loss, ({"accuracy": share of the words that are the likeliest}, {"batch_stats"})).
     """
     variables = {"params": params, **extra}
-    keys = None
+    keys, index = None, batch.get("index", jnp.arange(batch["ids"].shape[0]))
     if key is not None:
-        index = batch.get("index", jnp.arange(batch["ids"].shape[0]))
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
     first, second, third = split(keys, 3)
     mel = batch["mel"] if "mel" in batch else hear(config, batch["audio"]) if "audio" in batch else None
     heard = mel if third is None or mel is None or not microphone else another_microphone(third, mel)
-    seen = {name: batch[name] for name in ("video", "keywords") if name in batch}
+    seen = {name: batch[name] for name in ("video", "video_mask", "keywords") if name in batch}
     made, statistics = encode(variables, config, heard, **seen, train=key is not None, key=first)
     ids, mask = batch["ids"], batch["mask"]
-    logits = caption_logits(variables, config, made["memory"], ids[:, :-1], mask[:, :-1], key=second)
+    memory = made["memory"]
+    if config.noise and key is not None:
+        memory = varied(variables, config, memory, noise(key, config, index))
+    logits = caption_logits(variables, config, memory, ids[:, :-1], mask[:, :-1], key=second)
     targets, counted = ids[:, 1:], None if padding else mask[:, 1:]
     value = losses.smoothed(logits, targets, counted, smoothing=smoothing)
     right = losses.masked_mean((jnp.argmax(logits, -1) == targets).astype(value.dtype), mask[:, 1:])

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +33,7 @@ class Config:
       dropout: of every kind, in training.
       start: id of what every caption begins with.
       end: id of what ends it; also its padding.
+      adaptive: whether each layer attends to what is seen beside what is heard, and mixes both by a gate, see `Pair`.
     """
 
     vocab_size: int
@@ -44,6 +45,7 @@ class Config:
     dropout: float = 0.2
     start: int = 0
     end: int = 0
+    adaptive: bool = False
 
     @property
     def stack(self) -> stack.Config:
@@ -54,11 +56,26 @@ class Config:
             heads=self.heads,
             hidden=self.hidden,
             memory=self.width,
+            second=self.width if self.adaptive else 0,
             activation=self.activation,
             dropout=self.dropout,
             attention_dropout=self.dropout,
             hidden_dropout=self.dropout,
         )
+
+
+class Pair(NamedTuple):
+    """The memory of a decoder that is adaptive.
+
+    Attributes:
+      heard: (batch, keys, width).
+      seen: (batch, frames, width).
+      mask: (batch, frames), nonzero where a frame is real; an item without any is told by what is heard alone.
+    """
+
+    heard: Array
+    seen: Array
+    mask: Array
 
 
 def init(key: Array, config: Config) -> Params:
@@ -79,9 +96,15 @@ def embed(params: Params, config: Config, ids: Array, start: Array | int = 0) ->
     return x + stack.positions(ids.shape[1], config.width, start).astype(x.dtype)
 
 
-def memorise(params: Params, config: Config, memory: Array, mask: Array | None = None) -> Memory:
-    """What the decoder keeps of a memory (batch, keys, width) whose real keys the mask (batch, keys) tells."""
-    return stack.memorise(params["transformer_decoder"], config.stack, memory, mask)
+def memorise(params: Params, config: Config, memory: Array | Pair, mask: Array | None = None) -> Memory:
+    """What the decoder keeps of a memory (batch, keys, width) whose real keys the mask (batch, keys) tells.
+
+    An adaptive decoder takes a `Pair`; the mask is then of what is heard.
+    """
+    p, layers = params["transformer_decoder"], config.stack
+    if isinstance(memory, Pair):
+        return stack.memorise(p, layers, memory.heard, mask, second=memory.seen, second_mask=memory.mask)
+    return stack.memorise(p, layers, memory, mask)
 
 
 def hidden(
