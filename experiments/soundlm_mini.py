@@ -59,7 +59,7 @@ def build(experiment: Experiment) -> Task:
 EXPERIMENT = Experiment(
     build=build,
     out="runs/soundlm_mini",
-    steps=2500,
+    steps=1600,
     batch_size=32,
     model=soundlm.MINI,
     data=Data(),
