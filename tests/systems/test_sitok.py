@@ -16,6 +16,7 @@ from jaxaudio.quantize.vq import EmaState
 from jaxaudio.samplers.objectives import flow_point, item_normal, item_streams
 from jaxaudio.systems import sitok, sitok_stream, sitok_training
 from jaxaudio.text.ctc import ctc_loss
+from tests.systems.tiny import filled
 
 CONFIG = dataclasses.replace(
     sitok.MINI,
@@ -51,9 +52,7 @@ GUIDED = sitok.Sampling(steps=2, guidance=2.0, rescale=0.5)
 @functools.cache
 def params_of(config):
     """Random, the adaptive norms too, which begin as ones that no time steers."""
-    params = jax.jit(sitok.init, static_argnums=1)(KEY, config)
-    paths = jax.tree_util.tree_map_with_path
-    return paths(lambda path, x: x + 0.3 * draw(*x.shape) if "to_weight" in str(path) else x, params)
+    return filled(lambda key: sitok.init(key, config))
 
 
 def draw(*shape, seed=0):
@@ -96,13 +95,13 @@ def test_the_spectrogram_has_a_frame_per_hop_and_comes_back():
     assert mel.shape == (2, 50, 12)
     vocoder = vocos.Config(sample_rate=16000, mels=12, width=8, hidden=8, layers=1, n_fft=640, hop=320, padding="same")
     config = dataclasses.replace(CONFIG, vocoder=vocoder)
-    weights = jax.jit(vocos.init, static_argnums=1)(KEY, vocoder)
+    weights = filled(lambda key: vocos.init(key, vocoder))
     heard, natural = (jax.jit(f, static_argnums=1) for f in (sitok.waveform, vocos.generate))
     expected = natural(weights, vocoder, mel * CONFIG.variance**0.5 + CONFIG.mean)
     np.testing.assert_allclose(heard({"vocoder": weights}, config, mel), expected, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("config", [CONFIG, BOOKS, LIGHT, PATCHED], ids=["plain", "books", "light", "patched"])
+@pytest.mark.parametrize("config", [BOOKS, LIGHT, PATCHED], ids=["books", "light", "patched"])
 def test_a_batch_of_unequal_lengths_is_its_items_one_by_one(config):
     params = params_of(config)
     codes = ENCODE(params, config, MEL, FRAMES)

@@ -12,6 +12,7 @@ from jaxaudio.convert.rules import convert, count
 from jaxaudio.errors import CheckpointError, UsageError
 from jaxaudio.samplers.objectives import item_normal, item_streams
 from jaxaudio.systems import tadicodec
+from tests.systems.tiny import filled
 
 CONFIG = dataclasses.replace(
     tadicodec.TADICODEC,
@@ -35,8 +36,7 @@ SAMPLING = tadicodec.Sampling(steps=2)
 
 @functools.cache
 def params():
-    made = jax.jit(tadicodec.init, static_argnums=1)(KEY, CONFIG)
-    return jax.tree.map(lambda x: x + 0.2 * jnp.asarray(RNG.standard_normal(x.shape), x.dtype), made)
+    return filled(lambda key: tadicodec.init(key, CONFIG))
 
 
 def test_the_published_shape_and_its_conversion():
