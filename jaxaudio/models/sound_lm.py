@@ -196,7 +196,7 @@ class SoundLM:
         known = np.asarray(_encode(self.config, self.params, heard[None]))[:, :, -half:]
         _, frames = self._length(length)
         items = STRIDE * np.arange(request.made)[None]
-        request.expect(items.size, frames)
+        request.expect(items.size, frames, known.shape[2])
         codes = request.write([as_prompts(prompt)[0]], items, known.shape[2] + frames, known)
         # From one fade before the recording's end on; the codes' end is the recording's.
         fade = min(round(_FADE * rate), len(samples))
@@ -288,10 +288,10 @@ class _Request:
         self.judge = ranking.open_judge(model.card, given.get("ranker"), model.sample_rate) if chooses else None
         self.ticker = Ticker(given.get("progress"))
 
-    def expect(self, rows: int, frames: int) -> None:
-        """Says how much work there will be."""
+    def expect(self, rows: int, frames: int, known: int = 0) -> None:
+        """Says how much work there will be: new frames of codes for each row, after known ones."""
         window = self.model.config.prior.frames
-        each = 1 + max(0, -(-(frames - window) // (window - window // 2)))
+        each = 1 + max(0, -(-(frames + known - window) // (window - window // 2)))
         self.ticker.expect(each * -(-rows // _ROWS))
 
     def windows(

@@ -102,6 +102,14 @@ def test_what_follows_depends_on_what_went_before(model):
     assert (np.diff(np.abs(several[:, 700:]).max(1)) >= -0.05).all()  # the quietest first; it also heard the fade
 
 
+def test_progress_ends_at_its_total(model):
+    seen = []
+    how = {"progress": lambda done, total: seen.append((done, total))}
+    model.generate("a dog", seconds=3.3, **how)
+    model.extend(SOUND, "a dog", sample_rate=RATE, seconds=1.5, **how)
+    assert seen == [(0, 5), (1, 5), (2, 5), (3, 5), (4, 5), (5, 5), (0, 3), (1, 3), (2, 3), (3, 3)]
+
+
 def test_codes_of_a_recording(model):
     codes = model.encode(SOUND, sample_rate=RATE)
     assert (codes.shape, codes.dtype) == ((2, 22), np.int32)

@@ -1,5 +1,7 @@
 """The losses of codecs in closed form, and each codec as a task, small."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -253,6 +255,13 @@ def test_codebooks_of_sdcodec_may_follow_their_sources(tmp_path):
             np.testing.assert_array_equal(stored["params"]["quantizer"][name][f"quantizers_{i}"]["codebook"], level)
             start = params["generator"]["quantizer"][name][f"quantizers_{i}"]["codebook"]
             assert not np.allclose(level, start)
+
+    # Stopped after a step and resumed, it is the same to the last bit: parameters, discriminators, codebooks.
+    cut = dataclasses.replace(e, out=str(tmp_path / "cut"), steps=1)
+    fit(cut, task, quiet=True)
+    resumed = fit(dataclasses.replace(cut, steps=e.steps), task, quiet=True)
+    parts = [(x.state.params, x.state.opt_state, x.state.extra) for x in (result, resumed)]
+    jax.tree.map(np.testing.assert_array_equal, *jax.device_get(parts))
 
 
 TAAE = taae.Config(
