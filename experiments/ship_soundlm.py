@@ -21,7 +21,7 @@ from jaxaudio.metrics import concepts, named
 from jaxaudio.models import publish, verify
 
 NAME = "soundlm-mini"
-SAMPLING = {"temperature": 1.0, "top_k": 0, "top_p": 0.95, "guidance": 3.0}
+SAMPLING = {"temperature": 1.0, "top_k": 0, "top_p": 0.95, "guidance": 4.0}
 """How it writes where nothing else is asked for."""
 
 

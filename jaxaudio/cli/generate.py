@@ -63,7 +63,7 @@ class Generate(Sampling):
     """Makes a sound of words.
 
     jaxaudio generate "rain on a tin roof" -o rain.wav --seconds 10 --seed 3
-    jaxaudio generate "a dog barking" -o dog.wav --model soundlm-mini --continue in.wav
+    jaxaudio generate "a dog barking" -o dog.wav --model runs/soundlm_mini/best --continue in.wav
 
     Beside every file that is written there is a JSON record of how it was made.
     """
@@ -109,7 +109,7 @@ def run(words: Sequence[str]) -> int:
         if known and not hasattr(model, "extend"):
             raise UsageError(
                 f"{model.name} is a model of {model.system}, which goes on from no recording; give one that writes "
-                "sounds code by code: --model soundlm-mini."
+                "sounds code by code, such as --model runs/soundlm_mini/best."
             )
         with clock.phase("load"):
             how = sampling_options(options, model)
