@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxaudio import cli
+from jaxaudio import cli, models
 from jaxaudio.train import launch
 
 ROOT = Path(__file__).parents[2]
@@ -93,6 +93,10 @@ def test_the_experiment_in_the_docs_loads(tmp_path):
     assert (experiment.data.root, experiment.steps) == ("elsewhere", 5000)
 
 
+BUNDLES = {"model": "Separator", "writer": "SoundLM"}
+"""What goes by which name on the pages."""
+
+
 def check_names(tree: ast.Module) -> None:
     """Fails where code imports or calls what jaxaudio does not have, or passes a keyword that it does not take."""
     space = {}
@@ -107,10 +111,9 @@ def check_names(tree: ast.Module) -> None:
             base = base.value
         if isinstance(base, ast.Name) and base.id in space:
             check_keywords(eval(ast.unparse(node.func), space), node)
-        elif isinstance(node.func, ast.Attribute) and ast.unparse(base) == "model":
-            from jaxaudio.models import Separator
-
-            check_keywords(getattr(Separator, node.func.attr), node)
+        elif isinstance(node.func, ast.Attribute) and ast.unparse(base) in BUNDLES:
+            bundle = getattr(models, BUNDLES[ast.unparse(base)])
+            check_keywords(getattr(bundle, node.func.attr), node)
 
 
 def check_keywords(function: object, call: ast.Call) -> None:

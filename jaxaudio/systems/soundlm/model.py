@@ -94,7 +94,7 @@ MINI = Config(
     ),
     vocoder=latent_audio.MINI.vocoder,
 )
-"""Small enough to be trained on a laptop: 16 codes of 256 for each of 25 frames per second, 3.2 kbit/s; 5.12 s in 143 steps."""
+"""Small enough to be trained on a laptop: 16 codes of 256 for each of 25 frames a second; 5.12 s in 143 steps."""
 
 
 def init(key: Array, config: Config) -> Params:
