@@ -34,7 +34,7 @@ class Options:
 
 
 def main(o: Options) -> None:
-    """Windows of 5.12 s, levelled as the system hears them. Half precision holds codes below 2,048 exactly."""
+    """Windows of 5.12 s, levelled as the system hears them; short sounds over and over. Half precision holds codes below 2,048 exactly."""
     config = soundlm.MINI
     params, about = load_params(o.codec)
     encode = jax.jit(lambda waveform: soundlm.encode({"codec": params}, config, level(waveform)))
@@ -47,6 +47,7 @@ def main(o: Options) -> None:
                 lambda x: np.asarray(encode(x)),
                 sample_rate=config.sample_rate,
                 seconds=config.window,
+                repeat=True,
                 about={"codec": about["step"]},
                 progress=lambda done, total, task=task, bar=bar: bar.update(task, completed=done, total=total),
             )

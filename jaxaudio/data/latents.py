@@ -36,13 +36,15 @@ class Latents(NamedTuple):
     about: dict[str, Any]
 
 
-def windows_of(audio: np.ndarray, size: int) -> list[np.ndarray]:
-    """Windows of so many samples that overlap by a half, the last flush with the end; silence fills a short clip up.
+def windows_of(audio: np.ndarray, size: int, *, repeat: bool = False) -> list[np.ndarray]:
+    """Windows of so many samples that overlap by a half, the last flush with the end.
+
+    A short clip is filled up with silence, or repeated.
 
     Windows that are all but silent next to the rest of the clip are left out.
     """
     if len(audio) <= size:
-        return [np.pad(audio, (0, size - len(audio)))]
+        return [np.resize(audio, size) if repeat else np.pad(audio, (0, size - len(audio)))]
     starts = [*range(0, len(audio) - size, size // 2), len(audio) - size]
     cut = [audio[start : start + size] for start in starts]
     floor = _QUIET * np.sqrt(np.mean(np.square(audio)))
@@ -57,6 +59,7 @@ def write_latents(
     sample_rate: int,
     seconds: float,
     batch: int = 16,
+    repeat: bool = False,
     about: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Latents:
@@ -69,6 +72,7 @@ def write_latents(
       sample_rate: of what it takes, in Hz.
       seconds: length of a window.
       batch: windows per call.
+      repeat: fill short clips up with themselves, not with silence, which a model would learn to make.
       about: JSON-able, stored beside, to tell later by what the latents were made.
       progress: called with the numbers of clips done and in all.
     """
@@ -101,7 +105,7 @@ def write_latents(
                     "source": clip.source,
                     "licence": clip.licence,
                 }
-                for window in windows_of(audio, round(seconds * sample_rate)):
+                for window in windows_of(audio, round(seconds * sample_rate), repeat=repeat):
                     waiting.append(window)
                     records.append(record)
                     if len(waiting) == batch:
