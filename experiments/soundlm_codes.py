@@ -34,7 +34,10 @@ class Options:
 
 
 def main(o: Options) -> None:
-    """Windows of 5.12 s, levelled as the system hears them; short sounds over and over. Half precision holds codes below 2,048 exactly."""
+    """Windows of 5.12 s, levelled as the system hears them; short sounds over and over.
+
+    Half precision holds codes below 2,048 exactly.
+    """
     config = soundlm.MINI
     params, about = load_params(o.codec)
     encode = jax.jit(lambda waveform: soundlm.encode({"codec": params}, config, level(waveform)))
