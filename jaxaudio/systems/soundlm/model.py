@@ -13,10 +13,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxaudio.dsp import front_ends
 from jaxaudio.dsp.mel import log_mel
 from jaxaudio.errors import ConfigError
-from jaxaudio.nn import hifigan, latent_audio, stack, vocos
+from jaxaudio.nn import hifigan, latent_audio, vocos
 from jaxaudio.nn.pixelsnail_cache import PLAIN
 from jaxaudio.systems.soundlm import grid_transformer, transformer, vqvae
 from jaxaudio.text.decode import Sampling
@@ -71,30 +70,8 @@ class Config:
         return self.prior.frames * self.hop / self.sample_rate
 
 
-MINI = Config(
-    codec=vqvae.Config(
-        mel=front_ends.AUDIOLDM_16K,
-        channels=64,
-        kernels=(4, 8),
-        layers=2,
-        hidden=32,
-        codes=256,
-        dim=32,
-        mean=-6.0,
-        spread=3.0,
-        revive_below=1.0,
-    ),
-    prior=grid_transformer.Config(
-        network=stack.Config(width=160, layers=6, heads=5, hidden=640, norm="pre", last_norm=True),
-        codes=256,
-        bands=16,
-        frames=128,
-        order="delay",
-        vectors=384,
-    ),
-    vocoder=latent_audio.MINI.vocoder,
-)
-"""Small enough to be trained on a laptop: 16 codes of 256 for each of 25 frames a second; 5.12 s in 143 steps."""
+MINI = Config(codec=vqvae.MINI, prior=transformer.MINI, vocoder=latent_audio.MINI.vocoder)
+"""Small enough to be trained on a laptop."""
 
 
 def init(key: Array, config: Config) -> Params:

@@ -64,7 +64,17 @@ URBANSOUND8K = Config(network=pixelsnail.Config())
 
 MINI = Config(
     network=pixelsnail.Config(
-        codes=128, channels=64, hidden=64, kernel=3, blocks=2, layers=2, heads=4, embedding=64, dropout=0.1
+        height=16,
+        width=128,
+        codes=256,
+        channels=64,
+        hidden=64,
+        kernel=3,
+        blocks=2,
+        layers=2,
+        heads=4,
+        embedding=64,
+        dropout=0.1,
     )
 )
 """Small enough to be trained on a laptop, for the codes of `vqvae.MINI`."""

@@ -32,17 +32,17 @@ Params = Any
 __all__ = ["MINI", "URBANSOUND8K", "Config", "class_ids", "init", "logits", "loss", "sample"]
 
 
-def _layers(width: int, layers: int, heads: int) -> stack.Config:
+def _layers(width: int, layers: int, heads: int, dropout: float) -> stack.Config:
     return stack.Config(
-        width=width, layers=layers, heads=heads, hidden=4 * width, norm="pre", last_norm=True, dropout=0.1
+        width=width, layers=layers, heads=heads, hidden=4 * width, norm="pre", last_norm=True, dropout=dropout
     )
 
 
-URBANSOUND8K = Config(network=_layers(512, 12, 8), codes=512, names=URBANSOUND8K_CLASSES)
+URBANSOUND8K = Config(network=_layers(512, 12, 8, 0.1), codes=512, names=URBANSOUND8K_CLASSES)
 """For the codes of `vqvae.URBANSOUND8K`; not a published one. 48 million parameters, half of those of PixelSNAIL."""
 
-MINI = Config(network=_layers(128, 4, 4), codes=128, names=URBANSOUND8K_CLASSES)
-"""Small enough to be trained on a laptop, for the codes of `vqvae.MINI`."""
+MINI = Config(network=_layers(160, 6, 5, 0.0), codes=256, bands=16, frames=128, vectors=384)
+"""Small enough to be trained on a laptop, for the codes of `vqvae.MINI`, told sentences: 5.12 s in 143 steps."""
 
 
 def logits(

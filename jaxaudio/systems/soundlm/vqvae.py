@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxaudio.convert.rules import Rule, conv2d, conv_transpose2d, linear, prefixed
+from jaxaudio.dsp import front_ends
 from jaxaudio.dsp.mel import MelConfig
 from jaxaudio.errors import ConfigError, UsageError
 from jaxaudio.quantize import vq
@@ -93,8 +94,19 @@ class Config:
 URBANSOUND8K = Config()
 """The published one: 2.2 million parameters, 20 codes for each of 21.5 frames per second."""
 
-MINI = Config(channels=32, kernels=(4, 8), layers=1, hidden=16, codes=128, dim=16, revive_below=1.0)
-"""Small enough to be trained on a laptop."""
+MINI = Config(
+    mel=front_ends.AUDIOLDM_16K,
+    channels=64,
+    kernels=(4, 8),
+    layers=2,
+    hidden=32,
+    codes=256,
+    dim=32,
+    mean=-6.0,
+    spread=3.0,
+    revive_below=1.0,
+)
+"""Small enough to be trained on a laptop: 16 codes for each of 25 frames per second, 3.2 kbit/s."""
 
 
 def init(key: Array, config: Config) -> Params:
