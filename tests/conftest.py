@@ -42,6 +42,7 @@ QUICK = (
 )
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items):
     for item in items:
         path = item.path.relative_to(HERE).as_posix()
