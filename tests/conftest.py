@@ -42,21 +42,21 @@ QUICK = (
 )
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items):
     for item in items:
         path = item.path.relative_to(HERE).as_posix()
         if path.startswith(QUICK):
             item.add_marker(pytest.mark.quick)
-        # A file stays with one process, for its fixtures; golden cases share none, and are half of the work.
-        case = item.name if path == "golden/test_cases.py" else ""
-        item.add_marker(pytest.mark.xdist_group(path + case))
+
+
+def forget() -> None:
+    """Drops every compiled program: each keeps some maps of memory, and a process dies of more than 65,530."""
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="module", autouse=True)
 def nothing_stays_compiled():
-    """A compiled program keeps some maps of memory, and a process may have 65,530: with all of the suite's it dies."""
     yield
-    if "jax" in sys.modules:
-        sys.modules["jax"].clear_caches()
-        gc.collect()
+    forget()

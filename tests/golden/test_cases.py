@@ -8,6 +8,7 @@ import pytest
 
 import tests.golden.cases as rooms
 from tests import parity
+from tests.conftest import forget
 
 ROOMS = [importlib.import_module(f"{rooms.__name__}.{room.name}") for room in pkgutil.iter_modules(rooms.__path__)]
 BY_HAND = {name for room in ROOMS for name in getattr(room, "BY_HAND", ())}
@@ -130,12 +131,32 @@ def test_nothing_is_missing():
     }
 
 
-@pytest.mark.parametrize("io", FILES, ids=lambda path: f"{path.parent.name}-{path.stem}")
-def test_case(io):
+def check(io: Path) -> None:
+    """Compares one file of what the original computed with what ours does."""
     rows, _ = parity.compare(io.parent, io)
     assert rows
     allowed = ROUNDED.get(io.parent.name, {})
     assert [row for row in rows if not row[1] <= max(row[3], allowed.get(row[0], 0.0))] == []
+
+
+def case(io: Path) -> type:
+    """A class for one file, so that the cases need not all stay with one process (`--dist loadscope`)."""
+
+    @pytest.mark.usefixtures("nothing_stays_compiled_of_a_case")
+    class Case:
+        def test_case(self):
+            check(io)
+
+    return Case
+
+
+globals().update({f"Test_{io.parent.name}-{io.stem}": case(io) for io in FILES})
+
+
+@pytest.fixture
+def nothing_stays_compiled_of_a_case():
+    yield
+    forget()
 
 
 def test_a_changed_reference_is_noticed(tmp_path):
