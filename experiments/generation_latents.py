@@ -4,6 +4,8 @@ python experiments/generation_latents.py --data data/open_sounds --vae runs/gene
 """
 
 import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,7 @@ import numpy as np
 from rich.progress import Progress
 
 from jaxaudio.data import open_sounds
-from jaxaudio.data.latents import write_latents
+from jaxaudio.data.latents import Latents, write_latents
 from jaxaudio.dsp.front_ends import level
 from jaxaudio.nn import latent_audio
 from jaxaudio.systems import audioldm
@@ -45,19 +47,26 @@ def main(o: Options) -> None:
     def encode(waveform: jax.Array) -> jax.Array:
         return latent_audio.encode(stages, config.audio, level(waveform))
 
-    for split in o.splits:
+    how: Any = {"sample_rate": config.sample_rate, "seconds": config.window, "about": {"vae": about["step"]}}
+    for split, made in encoded(o.data, o.splits, o.out, encode, **how):
+        print(f"{split}: {len(made.records)} windows, scale {made.scale:.4f}")
+
+
+def encoded(
+    data: str, splits: Sequence[str], out: str, encode: Callable[[Any], Any], **how: Any
+) -> Iterator[tuple[str, Latents]]:
+    """Writes the latents of one split after the other, with a progress bar; options as of `write_latents`."""
+    for split in splits:
         with Progress() as bar:
             task = bar.add_task(split)
             made = write_latents(
-                f"{o.out}/{split}",
-                open_sounds.open_split(o.data, split),
+                f"{out}/{split}",
+                open_sounds.open_split(data, split),
                 lambda x: np.asarray(encode(x)),
-                sample_rate=config.sample_rate,
-                seconds=config.window,
-                about={"vae": about["step"]},
                 progress=lambda done, total, task=task, bar=bar: bar.update(task, completed=done, total=total),
+                **how,
             )
-        print(f"{split}: {len(made.records)} windows, scale {made.scale:.4f}")
+        yield split, made
 
 
 if __name__ == "__main__":

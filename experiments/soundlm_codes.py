@@ -4,13 +4,11 @@ python experiments/soundlm_codes.py --data data/open_sounds --codec runs/soundlm
 """
 
 import dataclasses
+from typing import Any
 
 import jax
-import numpy as np
-from rich.progress import Progress
+from generation_latents import encoded
 
-from jaxaudio.data import open_sounds
-from jaxaudio.data.latents import write_latents
 from jaxaudio.dsp.front_ends import level
 from jaxaudio.systems import soundlm
 from jaxaudio.train import load_params
@@ -41,19 +39,8 @@ def main(o: Options) -> None:
     config = soundlm.MINI
     params, about = load_params(o.codec)
     encode = jax.jit(lambda waveform: soundlm.encode({"codec": params}, config, level(waveform)))
-    for split in o.splits:
-        with Progress() as bar:
-            task = bar.add_task(split)
-            made = write_latents(
-                f"{o.out}/{split}",
-                open_sounds.open_split(o.data, split),
-                lambda x: np.asarray(encode(x)),
-                sample_rate=config.sample_rate,
-                seconds=config.window,
-                repeat=True,
-                about={"codec": about["step"]},
-                progress=lambda done, total, task=task, bar=bar: bar.update(task, completed=done, total=total),
-            )
+    how: Any = {"sample_rate": config.sample_rate, "seconds": config.window, "about": {"codec": about["step"]}}
+    for split, made in encoded(o.data, o.splits, o.out, encode, repeat=True, **how):
         print(f"{split}: {len(made.records)} windows")
 
 

@@ -66,7 +66,7 @@ def run(words: Sequence[str]) -> int:
         claim(outputs, names, not options.no_picture)
         model = show.open_model(options.model, clock, task, options.dtype)
         with clock.phase("load"):
-            how = sampling_options(options)
+            how = sampling_options(options, model)
         with clock.phase("edit"), show.progress(options.recording.name, options.quiet) as advance:
             how |= {"sample_rate": sound.sample_rate, "progress": advance}
             with show.naming(options.recording):

@@ -147,26 +147,19 @@ def recording(path: Path, names: Sequence[Path]) -> tuple[io.Recording, dict[str
     }
 
 
-def sampling_options(options: Sampling, model: Any = None) -> dict[str, Any]:
+def sampling_options(options: Sampling, model: Any) -> dict[str, Any]:
     """The keywords of a model's methods that the options spell; the ranker is loaded.
 
     Raises:
-      UsageError: an option that the model has not; only a verb of several kinds of models gives `model`.
+      UsageError: an option that the model has not.
     """
     given = {name: value for name in SAMPLING if (value := getattr(options, name, None)) is not None}
-    if model is not None:
-        own = {field.name for field in dataclasses.fields(model.sampling)} | (
-            {"negative"} if model.system != "soundlm" else set()
-        )
-        for name in (*given, *(["negative"] if options.negative else [])):
-            if name not in own:
-                spelled = name.replace("_", "-")
-                raise UsageError(
-                    f"{model.name} is a model of {model.system}, which has no {name}; leave --{spelled} out."
-                )
+    given |= {"negative": options.negative} if options.negative else {}
+    for name in given:
+        if name not in model.OPTIONS:
+            spelled = name.replace("_", "-")
+            raise UsageError(f"{model.name} is a model of {model.system}, which has no {name}; leave --{spelled} out.")
     given |= {name: getattr(options, name) for name in ("seed", "count", "best_of")}
-    if options.negative:
-        given["negative"] = options.negative
     if options.ranker is not None and options.best_of > 1:
         from jaxaudio.models import load
 

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack
 
 import jax
 import numpy as np
@@ -57,6 +57,9 @@ class Generator:
     licence: str
     source: str
     card: Card
+
+    OPTIONS: ClassVar[frozenset[str]] = frozenset(Options.__annotations__)
+    """The names of what its methods can be told, see `Options`."""
 
     @functools.cached_property
     def encoder(self) -> Callable[[Sequence[str]], Condition]:

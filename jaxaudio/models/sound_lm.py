@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypedDict, Unpack
+from typing import Any, ClassVar, TypedDict, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -97,6 +97,9 @@ class SoundLM:
     licence: str
     source: str
     card: Card
+
+    OPTIONS: ClassVar[frozenset[str]] = frozenset(Options.__annotations__)
+    """The names of what its methods can be told, see `Options`."""
 
     @functools.cached_property
     def encoder(self) -> Callable[..., np.ndarray]:
@@ -228,7 +231,7 @@ class SoundLM:
         samples, frames = self._length(seconds)
         request.expect(1, frames)
         hop, sent, codes = self.config.hop, 0, np.zeros((1, self.config.codec.bands, 0), np.int32)
-        for new in request.windows([as_prompts(prompt)[0]], np.zeros((1, 1), int), frames):
+        for new in request.windows(self.condition(prompt), np.zeros(1, int), frames):
             codes = np.concatenate([codes, new], 2)
             begin = max(0, sent - _MARGIN)
             ready = codes.shape[2] if codes.shape[2] >= frames else codes.shape[2] - _MARGIN
@@ -295,15 +298,14 @@ class _Request:
         self.ticker.expect(each * -(-rows // _ROWS))
 
     def windows(
-        self, prompts: Sequence[str], items: np.ndarray, frames: int, known: np.ndarray | None = None
+        self, told: np.ndarray, items: np.ndarray, frames: int, known: np.ndarray | None = None
     ) -> Iterator[np.ndarray]:
-        """Codes (rows, bands, n), window by window, of the candidates (prompts, candidates) by their numbers."""
+        """Codes (rows, bands, n), window by window, of rows that are told vectors and draw by their numbers (rows,)."""
         model = self.model
-        told = jnp.asarray(np.repeat(model.condition(prompts), items.shape[1], 0))
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(self.key, jnp.asarray(items.reshape(-1)))
-        prefix = None if known is None else jnp.asarray(np.repeat(known, items.size, 0))
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(self.key, jnp.asarray(items))
+        prefix = None if known is None else jnp.asarray(np.repeat(known, len(items), 0))
         how = {"sampling": self.sampling, "guidance": 1.0 if self.guidance == 1 else jnp.float32(self.guidance)}
-        for new in soundlm.windows(model.params, model.config, told, keys, frames, prefix=prefix, **how):
+        for new in soundlm.windows(model.params, model.config, jnp.asarray(told), keys, frames, prefix=prefix, **how):
             self.ticker()
             yield np.asarray(new)
 
@@ -311,16 +313,14 @@ class _Request:
         self, prompts: Sequence[str], items: np.ndarray, frames: int, known: np.ndarray | None = None
     ) -> np.ndarray:
         """Codes (rows, bands, frames), what is known among them; some rows at a time."""
-        rows = [(prompt, item) for prompt, numbers in zip(prompts, items) for item in numbers]
-        made = []
-        for first in range(0, len(rows), _ROWS):
-            part = rows[first : first + _ROWS]
-            size = min(_ROWS, 1 << (len(part) - 1).bit_length())
-            part = [*part, *[part[-1]] * (size - len(part))]  # few sizes, of which each compiles
-            texts, numbers = [text for text, _ in part], np.array([[item] for _, item in part])
-            pieces = list(self.windows(texts, numbers, frames, known))
+        told, made = self.model.condition(prompts), []
+        for first in range(0, items.size, _ROWS):
+            count = min(_ROWS, items.size - first)
+            size = 1 << (count - 1).bit_length()  # few sizes, of which each compiles
+            rows = np.minimum(first + np.arange(size), items.size - 1)
+            pieces = self.windows(told[rows // items.shape[1]], items.reshape(-1)[rows], frames, known)
             before = [] if known is None else [np.repeat(known, size, 0)]
-            made.append(np.concatenate([*before, *pieces], 2)[: len(rows) - first])
+            made.append(np.concatenate([*before, *pieces], 2)[:count])
         return np.concatenate(made)
 
     def chosen(self, heard: np.ndarray, prompts: Sequence[str], waves: np.ndarray | None = None) -> np.ndarray:

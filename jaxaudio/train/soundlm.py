@@ -57,7 +57,6 @@ def codec_task(experiment: Experiment, *, data: DataIterator, evaluation: np.nda
         init=init,
         data=data,
         evaluate=lambda variables: {name: float(x) for name, x in errors(variables, evaluation).items()},
-        release=lambda variables: {"params": variables["params"], "batch_stats": variables["batch_stats"]},
         config={"stage": "vqvae", "config": dataclasses.asdict(config)},
     )
 

@@ -4,8 +4,6 @@ import importlib
 import pkgutil
 from pathlib import Path
 
-import pytest
-
 import tests.golden.cases as rooms
 from tests import parity
 from tests.conftest import forget
@@ -142,21 +140,17 @@ def check(io: Path) -> None:
 def case(io: Path) -> type:
     """A class for one file, so that the cases need not all stay with one process (`--dist loadscope`)."""
 
-    @pytest.mark.usefixtures("nothing_stays_compiled_of_a_case")
     class Case:
         def test_case(self):
-            check(io)
+            try:
+                check(io)
+            finally:
+                forget()
 
     return Case
 
 
 globals().update({f"Test_{io.parent.name}-{io.stem}": case(io) for io in FILES})
-
-
-@pytest.fixture
-def nothing_stays_compiled_of_a_case():
-    yield
-    forget()
 
 
 def test_a_changed_reference_is_noticed(tmp_path):
